@@ -1,0 +1,93 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// What every Swift target is compiled with.
+let common: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+// The floor for the numeric kernels is x86-64-v3 (AVX2 and FMA): without it Swift's SIMD types call `fmaf` one lane at a time.
+// The flag changes Swift's own code generation, not only that of imported C.
+#if arch(x86_64)
+  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked", "-Xcc", "-march=x86-64-v3"], .when(configuration: .release))]
+#else
+  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked"], .when(configuration: .release))]
+#endif
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = [], settings: [SwiftSetting] = common) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: common)
+}
+
+let package = Package(
+  name: "rodpod",
+  platforms: [.macOS(.v15)],
+  products: [.executable(name: "rodpod", targets: ["rodpod"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: ["YAML"]),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+  ],
+  targets: [
+    // Layer 0: system libraries.
+    .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
+    .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+    .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .target(
+      name: "CSimdjson", cxxSettings: [.unsafeFlags(["-std=c++17"])],
+      linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
+
+    // Layer 1: thin wrappers and kernels.
+    library("Kernels", ["COneDNN"], settings: numeric),
+    library("LMDB", ["CLMDB"]),
+    library("Kafka", ["CRdKafka"]),
+    library(
+      "DaemonSupport",
+      [.product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
+
+    // Layer 2: the domain.
+    library(
+      "Settings",
+      [.product(name: "Configuration", package: "swift-configuration"), .product(name: "Yams", package: "Yams")]),
+    library("Events", ["CSimdjson"]),
+    library("StateStore", ["LMDB", .product(name: "Crypto", package: "swift-crypto")]),
+    library("Recommender", ["Kernels"], settings: numeric),
+    library("Datasets", ["CZlib"]),
+
+    // Layer 3: services.
+    library(
+      "Pipeline",
+      [
+        "Kafka", "DaemonSupport", "Settings", "Events", "StateStore", "Recommender",
+        .product(name: "Logging", package: "swift-log"), .product(name: "Metrics", package: "swift-metrics"),
+        .product(name: "Crypto", package: "swift-crypto"),
+      ]),
+    library(
+      "AdminAPI",
+      [
+        .product(name: "Hummingbird", package: "hummingbird"), .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ]),
+
+    // Layer 4: the daemon.
+    .executableTarget(
+      name: "rodpod",
+      dependencies: [
+        "Pipeline", "AdminAPI", "Datasets", "Settings", "StateStore", "Kafka", "DaemonSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      swiftSettings: common),
+  ]
+)
