@@ -41,6 +41,7 @@ struct FieldExtractor: ~Copyable, @unchecked Sendable {
     guard message.byteCount <= maximumBytes else {
       throw Rejection(.tooLarge, "the message has \(message.byteCount) bytes, \(maximumBytes) are allowed")
     }
+    let message = message.starts(with: byteOrderMark) ? message.extracting(droppingFirst: byteOrderMark.count) : message
     let status = message.withUnsafeBytes { bytes in
       bytes.baseAddress.map { csimdjson_extract(parser, $0, bytes.count, values) } ?? .CSIMDJSON_EMPTY
     }
@@ -137,6 +138,15 @@ public struct InvalidPointer: Error, Sendable, Equatable, CustomStringConvertibl
 
   public var description: String {
     "\"\(pointer)\" is not a JSON pointer: it starts with /, and ~ is written ~0, / in a name ~1"
+  }
+}
+
+/// U+FEFF in UTF-8, which RFC 8259 lets a reader skip.
+private let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
+
+extension RawSpan {
+  fileprivate func starts(with prefix: [UInt8]) -> Bool {
+    withUnsafeBytes { $0.starts(with: prefix) }
   }
 }
 
