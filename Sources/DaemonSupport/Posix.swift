@@ -86,9 +86,14 @@ final class Monitor<State>: @unchecked Sendable {
 }
 
 /// The time on the clock that never goes back (CLOCK_MONOTONIC), which systemd uses too.
-func monotonicNow() -> Duration {
+func monotonicNow() -> Duration { now(CLOCK_MONOTONIC) }
+
+/// The time since the machine was started, suspensions included.
+func timeSinceBoot() -> Duration { now(CLOCK_BOOTTIME) }
+
+private func now(_ clock: clockid_t) -> Duration {
   var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
+  clock_gettime(clock, &time)
   return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
 }
 

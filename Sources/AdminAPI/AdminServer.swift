@@ -1,0 +1,79 @@
+import Hummingbird
+import HummingbirdCore
+public import Logging
+import NIOCore
+import NIOPosix
+public import ServiceLifecycle
+
+/// The daemon's HTTP server: health, metrics, status page and look-ups.
+///
+/// It has one event loop thread, since the machine's cores are for learning and ranking.
+public struct AdminServer: Service {
+  private let configuration: AdminConfiguration
+  private let status: any StatusSource
+  private let lookups: any LookupService
+  private let logger: Logger
+  private let onListening: @Sendable (Int) -> Void
+
+  /// - Parameter onListening: called once with the port that the server is bound to.
+  /// - Throws: ``AdminError`` with `tokenRequired`.
+  public init(
+    configuration: AdminConfiguration, status: any StatusSource, lookups: any LookupService, logger: Logger,
+    onListening: @escaping @Sendable (Int) -> Void = { _ in }
+  ) throws(AdminError) {
+    try configuration.validate()
+    self.configuration = configuration
+    self.status = status
+    self.lookups = lookups
+    self.logger = logger
+    self.onListening = onListening
+  }
+
+  /// Serves until graceful shutdown or cancellation.
+  /// - Throws: when the address cannot be bound.
+  public func run() async throws {
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let result: Result<Void, any Error>
+    do {
+      result = .success(try await serve(on: group))
+    } catch {
+      result = .failure(error)
+    }
+    try await group.shutdownGracefully()
+    try result.get()
+  }
+
+  private func serve(on group: any EventLoopGroup) async throws {
+    let history = StatusHistory()
+    let limits = configuration.limits
+    let application = Application(
+      responder: AdminResponder(configuration: configuration, status: status, lookups: lookups, history: history),
+      server: .http1(
+        configuration: .init(
+          additionalChannelHandlers: [RequestLimitsHandler(bodyBytes: limits.bodyBytes, readTime: TimeAmount(limits.requestTime))],
+          idleTimeout: TimeAmount(limits.idleTime),
+          httpDecoderConfiguration: .init(
+            maxHeaderFieldSize: limits.headerBytes, maxHeaderListSize: limits.headerBytes, maxHeaderFieldCount: limits.headerCount))),
+      configuration: ApplicationConfiguration(
+        address: .hostname(configuration.host, port: configuration.port),
+        availableConnectionsDelegate: MaximumAvailableConnections(limits.connections)),
+      onServerRunning: { [logger, onListening, host = configuration.host] channel in
+        let port = channel.localAddress?.port ?? 0
+        logger.info("the admin server listens", metadata: ["address": "\(host)", "port": "\(port)"])
+        onListening(port)
+      },
+      eventLoopGroupProvider: .shared(group),
+      logger: logger)
+
+    try await withThrowingTaskGroup(of: Void.self) { tasks in
+      tasks.addTask { [status] in
+        while !Task.isCancelled {
+          history.add(await status.report())
+          try await Task.sleep(for: StatusHistory.samplingInterval)
+        }
+      }
+      defer { tasks.cancelAll() }
+      try await application.run()
+    }
+  }
+}
