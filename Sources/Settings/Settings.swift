@@ -32,6 +32,11 @@ public struct Settings: Sendable, Equatable {
     public var properties: [String: String] = [:]
     /// Names in ``properties`` whose values were read from a file.
     public var secretProperties: Set<String> = []
+
+    /// Whether the value of this property must not be shown.
+    public func isSecret(property name: String) -> Bool {
+      secretProperties.contains(name) || ["password", "secret", "token", "jaas", "key.pem", "oauthbearer.config"].contains { name.contains($0) }
+    }
   }
 
   /// Where a partition without a stored offset starts.
@@ -210,7 +215,31 @@ public struct Settings: Sendable, Equatable {
   /// The HTTP side.
   public struct Admin: Sendable, Equatable {
     public var listen = "127.0.0.1:9464"
+    /// Path of the file with the token; empty is none.
     public var tokenFile = ""
+
+    /// ``listen`` taken apart.
+    public var address: (host: String, port: Int) { Self.address(listen) ?? ("127.0.0.1", 9464) }
+
+    /// Whether only this machine can reach ``listen``.
+    public var isLoopback: Bool {
+      let host = address.host
+      return host == "localhost" || host == "::1" || host.hasPrefix("127.") && host.allSatisfy { $0 == "." || $0.isNumber }
+    }
+
+    /// Host and port of `host:port`, an IPv6 address in brackets; nil if it is no such text.
+    static func address(_ text: String) -> (host: String, port: Int)? {
+      guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]),
+        text[text.index(after: colon)...].allSatisfy(\.isNumber)
+      else { return nil }
+      var host = text[..<colon]
+      if host.hasPrefix("["), host.hasSuffix("]") {
+        host = host.dropFirst().dropLast()
+      } else if host.contains(":") {
+        return nil
+      }
+      return host.isEmpty || host.contains(where: \.isWhitespace) ? nil : (String(host), Int(port))
+    }
   }
 
   /// The log.
@@ -232,4 +261,26 @@ public struct Settings: Sendable, Equatable {
   public struct Lifecycle: Sendable, Equatable {
     public var shutdownTimeout = Duration.milliseconds(20_000)
   }
+}
+
+extension Settings: CustomStringConvertible, CustomDebugStringConvertible {
+  /// All settings, a line each, as `key: value`; secrets are redacted.
+  public var description: String {
+    SettingsSchema.settings.map { "\($0.key): \($0.text(self))" }.joined(separator: "\n")
+  }
+
+  public var debugDescription: String { description }
+}
+
+extension Settings.Kafka: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+  public var description: String {
+    var settings = Settings()
+    settings.kafka = self
+    return SettingsSchema.settings.filter { $0.key.hasPrefix("kafka.") }.map { "\($0.key): \($0.text(settings))" }.joined(separator: "\n")
+  }
+
+  public var debugDescription: String { description }
+
+  /// Keeps secrets out of `dump` and of what prints by reflection.
+  public var customMirror: Mirror { Mirror(self, children: ["description": description]) }
 }
