@@ -108,14 +108,15 @@ public final class Environment: @unchecked Sendable {
     }
   }
 
-  /// Whether a named database exists.
-  public func hasDatabase(_ name: String) throws(LMDBError) -> Bool {
+  /// A named database if it exists; changes nothing.
+  public func existingDatabase(_ name: String) throws(LMDBError) -> Database? {
     try read { (transaction) throws(LMDBError) in
       var number: MDB_dbi = 0
       let status = mdb_dbi_open(try transaction.pointer(), name, 0, &number)
-      if status == MDB_NOTFOUND { return false }
+      if status == MDB_NOTFOUND { return nil }
       try check(status, "opening the database \(name)")
-      return true
+      try transaction.commit()
+      return Database(number: number)
     }
   }
 
@@ -143,13 +144,18 @@ public final class Environment: @unchecked Sendable {
     return result
   }
 
+  /// The limit of what the environment can hold now, in bytes.
+  public func mapSize() throws(LMDBError) -> Int {
+    var info = MDB_envinfo()
+    try check(mdb_env_info(handle, &info), "reading the map size")
+    return info.me_mapsize
+  }
+
   /// Makes the map larger, waiting for this process's transactions to end. Not to be called inside one. A smaller size than now does nothing.
   public func grow(to mapSize: Int) throws(LMDBError) {
     gate.enterExclusive()
     defer { gate.leave() }
-    var info = MDB_envinfo()
-    try check(mdb_env_info(handle, &info), "reading the map size")
-    guard mapSize > info.me_mapsize else { return }
+    guard mapSize > (try self.mapSize()) else { return }
     try check(mdb_env_set_mapsize(handle, mapSize), "growing the map to \(mapSize) bytes")
   }
 

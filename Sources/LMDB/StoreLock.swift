@@ -16,7 +16,7 @@ struct StoreLock: ~Copyable {
     let inode: UInt64
   }
 
-  private static let open = Mutex<Set<Folder>>([])
+  private static let openFolders = Mutex<Set<Folder>>([])
 
   private let folder: Folder
   private let descriptor: Int32
@@ -26,13 +26,13 @@ struct StoreLock: ~Copyable {
     var status = stat()
     guard stat(path, &status) == 0 else { throw LMDBError(errno, "opening \(path)") }
     let folder = Folder(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
-    guard Self.open.withLock({ $0.insert(folder).inserted }) else {
+    guard Self.openFolders.withLock({ $0.insert(folder).inserted }) else {
       throw LMDBError(.alreadyOpen, "\(path) is already open in this process")
     }
     do throws(LMDBError) {
       self.descriptor = isWriter ? try Self.lockFile(path + "/writer.lock", store: path) : -1
     } catch {
-      _ = Self.open.withLock { $0.remove(folder) }
+      _ = Self.openFolders.withLock { $0.remove(folder) }
       throw error
     }
     self.folder = folder
@@ -41,11 +41,11 @@ struct StoreLock: ~Copyable {
   deinit {
     if descriptor >= 0 { close(descriptor) }
     let folder = folder
-    _ = Self.open.withLock { $0.remove(folder) }
+    _ = Self.openFolders.withLock { $0.remove(folder) }
   }
 
   private static func lockFile(_ path: String, store: String) throws(LMDBError) -> Int32 {
-    let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
     guard descriptor >= 0 else {
       throw errno == ELOOP ? LMDBError(.symbolicLink, "\(path) is a symbolic link") : LMDBError(errno, "opening \(path)")
     }

@@ -1,0 +1,388 @@
+import LMDB
+
+/// The one transaction that changes the state; it also sees its own changes.
+///
+/// A user's sequence and stale mark are read once, changed in memory, and written once when the transaction ends, in the order of the keys:
+/// a batch with many events of one user costs one look-up and one write for them.
+public final class WriteTransaction: ReadTransaction {
+  /// A user as this transaction sees them.
+  private final class User {
+    let id: String
+    let key: [UInt8]
+    var sequence: SequenceRecord?
+    var isLoaded = false
+    var isChanged = false
+    var mark: StaleMark?
+
+    init(id: String, key: [UInt8]) {
+      self.id = id
+      self.key = key
+    }
+  }
+
+  private let writer: LMDB.WriteTransaction
+  private var users: [ExactID: User] = [:]
+  private var storedCounters: Counters?
+  private var currentCounters: Counters?
+  private var record: [UInt8] = []
+  private(set) var memory: WriterMemory
+  /// LMDB found no free page: the transaction cannot be committed, whatever became of the error.
+  private(set) var isFull = false
+
+  init(_ writer: LMDB.WriteTransaction, _ databases: Databases, _ options: StateStore.Options, _ memory: WriterMemory) {
+    self.writer = writer
+    self.memory = memory
+    super.init(writer, databases, options)
+  }
+
+  override func settle() throws(StateStoreError) {
+    var changed = users.values.filter { $0.isChanged || $0.mark != nil }
+    changed.sort { $0.key.lexicographicallyPrecedes($1.key) }
+    for user in changed {
+      if user.isChanged, let sequence = user.sequence {
+        record.removeAll(keepingCapacity: true)
+        sequence.encode(user: user.id, key: user.key, to: &record)
+        try put(databases.sequences, user.key, record)
+        user.isChanged = false
+      }
+      if let mark = user.mark {
+        try store(mark, user)
+        user.mark = nil
+      }
+    }
+    if let counters = currentCounters, counters != storedCounters {
+      record.removeAll(keepingCapacity: true)
+      counters.encode(to: &record)
+      try put(databases.meta, MetaKey.counters, record)
+      storedCounters = counters
+    }
+  }
+
+  override func counters() throws(StateStoreError) -> Counters {
+    if let currentCounters { return currentCounters }
+    let counters = try super.counters()
+    storedCounters = counters
+    currentCounters = counters
+    return counters
+  }
+
+  private func take<Number: FixedWidthInteger>(_ counter: WritableKeyPath<Counters, Number>) throws(StateStoreError) -> Number {
+    var counters = try self.counters()
+    let number = counters[keyPath: counter]
+    guard number < .max else { throw StateStoreError(.invalidValue, "the store has run out of numbers") }
+    counters[keyPath: counter] = number + 1
+    currentCounters = counters
+    return number
+  }
+
+  public override func sequence(of user: String) throws(StateStoreError) -> UserSequence? {
+    try loaded(user).sequence.map { (sequence) throws(StateStoreError) in try sequence.decoded(user: user) }
+  }
+
+  /// Puts an interaction in its place in the user's sequence and appends it to the journal, with the interactions before it as context.
+  ///
+  /// Throws `.invalidID`, `.collision`, or `.invalidValue` for a time beyond what is kept: the state is then as before the call.
+  @discardableResult
+  public func append(_ event: UserInteraction) throws(StateStoreError) -> AppendOutcome {
+    let interaction = event.interaction
+    guard interaction.time.magnitude <= UInt64(PackedInteractions.maximumTime) else {
+      throw StateStoreError(.invalidValue, "the time \(interaction.time) is out of range")
+    }
+    let user = try loaded(event.user)
+    var sequence = user.sequence ?? SequenceRecord(partition: event.partition)
+    // So that the record is changed in place.
+    user.sequence = nil
+    defer { user.sequence = sequence.lastJournalSequence == 0 ? nil : sequence }
+
+    var context = sequence.interactions
+    if context.count == 0 || interaction.time > context.lastTime {
+      try context.keepLast(options.sequenceLength)
+      sequence.interactions = PackedInteractions()
+      let number = try appendToJournal(event, context, previous: sequence.lastJournalSequence)
+      context.append(interaction)
+      try context.keepLast(options.sequenceLength)
+      sequence.interactions = context
+      sequence.lastJournalSequence = number
+    } else {
+      var kept = try context.decoded()
+      if options.deduplicates,
+        kept.contains(where: { $0.item == interaction.item && $0.type == interaction.type && $0.time == interaction.time })
+      {
+        return .duplicate
+      }
+      guard context.lastTime - interaction.time <= options.lateInteractionBound else { return .tooLate(newest: context.lastTime) }
+      let place = kept.firstIndex { $0.time > interaction.time } ?? kept.endIndex
+      let number = try appendToJournal(
+        event, PackedInteractions(kept[..<place].suffix(options.sequenceLength)), previous: sequence.lastJournalSequence)
+      kept.insert(interaction, at: place)
+      sequence.interactions = PackedInteractions(kept.suffix(options.sequenceLength))
+      sequence.lastJournalSequence = number
+    }
+    sequence.partition = event.partition
+    user.isChanged = true
+    return .appended(sequence: sequence.lastJournalSequence)
+  }
+
+  /// Says that the user's list is out of date. A mark takes the place of the one before, but keeps the earlier due time:
+  /// a user whose events never pause is ranked all the same.
+  public func markStale(_ user: String, _ mark: StaleMark) throws(StateStoreError) {
+    let user = try known(user)
+    let dueTime = min(mark.dueTime, user.mark?.dueTime ?? mark.dueTime)
+    user.mark = StaleMark(sequence: mark.sequence, asOf: mark.asOf, dueTime: dueTime)
+  }
+
+  /// Clears the user's mark if it is still the one of this journal sequence; returns whether it did.
+  @discardableResult
+  public func clearStale(_ user: String, ifSequence sequence: UInt64) throws(StateStoreError) -> Bool {
+    guard let mark = try staleMark(of: user), mark.sequence == sequence else { return false }
+    try removeMark(mark, key: try coder.key(user))
+    return true
+  }
+
+  /// Stores a user's pool, before the list with its revision is published.
+  ///
+  /// Throws `.revisionNotRising` when its revision is lower than the stored one: the same is for a pool made anew whose list does not go out.
+  public func putPool(_ pool: PoolRecord, of user: String) throws(StateStoreError) {
+    guard pool.items.count == pool.scores.count else {
+      throw StateStoreError(.invalidValue, "a pool has \(pool.items.count) items and \(pool.scores.count) scores")
+    }
+    let newest = try revision(of: user)
+    guard pool.revision >= newest else {
+      throw StateStoreError(.revisionNotRising, "a pool has revision \(pool.revision); the newest is \(newest)")
+    }
+    let key = try coder.key(user)
+    record.removeAll(keepingCapacity: true)
+    pool.encode(user: user, key: key, to: &record)
+    try put(databases.pools, key, record)
+  }
+
+  /// Sets where consumption of a partition goes on.
+  public func setOffset(_ offset: PartitionOffset) throws(StateStoreError) {
+    try put(databases.offsets, offset.key, [UInt8](bigEndian: UInt64(bitPattern: offset.next)))
+  }
+
+  /// The code of an interaction type, given at first sight. Throws `.invalidValue` for an empty name or the 257th type.
+  public func interactionTypeCode(_ name: String) throws(StateStoreError) -> InteractionTypeCode {
+    let names = try interactionTypes()
+    if let code = names.firstIndex(where: { ExactID($0) == ExactID(name) }) { return InteractionTypeCode(rawValue: UInt8(code)) }
+    guard !name.isEmpty, let code = UInt8(exactly: names.count) else {
+      throw StateStoreError(.invalidValue, name.isEmpty ? "a type's name is empty" : "there are more than 256 interaction types")
+    }
+    try put(databases.interactionTypes, [code], Array(name.utf8), append: true)
+    memory.interactionTypes = names + [name]
+    return InteractionTypeCode(rawValue: code)
+  }
+
+  public override func itemNumber(of id: String) throws(StateStoreError) -> ItemNumber? {
+    let exact = ExactID(id)
+    if let number = memory.numbers[exact] { return number }
+    guard let number = try super.itemNumber(of: id) else { return nil }
+    remember(number, of: exact)
+    return number
+  }
+
+  public override func interactionTypes() throws(StateStoreError) -> [String] {
+    if let names = memory.interactionTypes { return names }
+    let names = try super.interactionTypes()
+    memory.interactionTypes = names
+    return names
+  }
+
+  /// Removes up to `limit` journal entries that come before a sequence; returns how many. The caller sees to it that they were learned from.
+  @discardableResult
+  public func trimJournal(keepingFrom sequence: UInt64, limit: Int = .max) throws(StateStoreError) -> Int {
+    try lmdbCall { (writer) throws(LMDBError) in
+      try writer.deleteRange(databases.journal, to: [UInt8](bigEndian: sequence), limit: limit)
+    }
+  }
+
+  /// Erases a user: sequence, pool, stale mark, and all their journal entries. Appends a `.forget` entry, so that the learner drops its examples too,
+  /// and returns its sequence. Only the fingerprint in that entry is left, until it is trimmed.
+  @discardableResult
+  public func forget(_ id: String) throws(StateStoreError) -> UInt64 {
+    let user = try loaded(id)
+    var next = user.sequence?.lastJournalSequence ?? 0
+    // The chain ends at the user's first entry, or where the journal was trimmed.
+    while next > 0, let bytes = try value(databases.journal, [UInt8](bigEndian: next)) {
+      guard let link = try JournalCoding.link(bytes), ExactID(link.user) == ExactID(id), link.distanceToPrevious <= next else {
+        throw StateStoreError(.corrupted, "journal entry \(next) is not of the user whose entries it links")
+      }
+      try delete(databases.journal, [UInt8](bigEndian: next))
+      next = link.distanceToPrevious == 0 ? 0 : next - link.distanceToPrevious
+    }
+    user.mark = nil
+    user.isChanged = false
+    user.sequence = nil
+    if let mark = try staleMark(of: id) { try removeMark(mark, key: user.key) }
+    var counters = try self.counters()
+    counters.revisionFloor = max(counters.revisionFloor, try revision(of: id))
+    currentCounters = counters
+    try delete(databases.pools, user.key)
+    try delete(databases.sequences, user.key)
+
+    let number = try take(\.nextJournalSequence)
+    record.removeAll(keepingCapacity: true)
+    JournalCoding.encode(forget: UserFingerprint(id), to: &record)
+    try put(databases.journal, [UInt8](bigEndian: number), record, append: true)
+    return number
+  }
+
+  /// Registers a checkpoint whose file is on disk, in place of one of the same model version.
+  public func putCheckpoint(_ entry: CheckpointEntry) throws(StateStoreError) {
+    record.removeAll(keepingCapacity: true)
+    entry.encode(to: &record)
+    try put(databases.checkpoints, [UInt8](bigEndian: entry.modelVersion), record)
+  }
+
+  /// Takes a checkpoint out of the registry.
+  public func removeCheckpoint(modelVersion: UInt64) throws(StateStoreError) {
+    try delete(databases.checkpoints, [UInt8](bigEndian: modelVersion))
+  }
+
+  private func known(_ id: String) throws(StateStoreError) -> User {
+    let exact = ExactID(id)
+    if let user = users[exact] { return user }
+    let user = User(id: id, key: try coder.key(id))
+    users[exact] = user
+    return user
+  }
+
+  private func loaded(_ id: String) throws(StateStoreError) -> User {
+    let user = try known(id)
+    if !user.isLoaded {
+      if let bytes = try value(databases.sequences, user.key) {
+        user.sequence = try SequenceRecord(bytes, user: id, key: user.key)
+      }
+      user.isLoaded = true
+    }
+    return user
+  }
+
+  private func appendToJournal(
+    _ event: UserInteraction, _ context: PackedInteractions, previous: UInt64
+  ) throws(StateStoreError) -> UInt64 {
+    let number = try take(\.nextJournalSequence)
+    guard previous < number else { throw StateStoreError(.corrupted, "a user's last journal sequence lies ahead of the journal") }
+    record.removeAll(keepingCapacity: true)
+    JournalCoding.encode(event, context: context, distanceToPrevious: previous == 0 ? 0 : number - previous, to: &record)
+    try put(databases.journal, [UInt8](bigEndian: number), record, append: true)
+    return number
+  }
+
+  private func store(_ mark: StaleMark, _ user: User) throws(StateStoreError) {
+    var mark = mark
+    let before = try value(databases.stale, user.key)
+      .map { (bytes) throws(StateStoreError) in try StaleMark(bytes, user: user.id, key: user.key) }
+    if let before, before.dueTime <= mark.dueTime {
+      mark.dueTime = before.dueTime
+    } else {
+      if let before { try delete(databases.staleByDueTime, StaleMark.dueKey(before.dueTime, userKey: user.key)) }
+      try put(databases.staleByDueTime, StaleMark.dueKey(mark.dueTime, userKey: user.key), [])
+    }
+    record.removeAll(keepingCapacity: true)
+    mark.encode(user: user.id, key: user.key, to: &record)
+    try put(databases.stale, user.key, record)
+  }
+
+  private func removeMark(_ mark: StaleMark, key: [UInt8]) throws(StateStoreError) {
+    try delete(databases.stale, key)
+    try delete(databases.staleByDueTime, StaleMark.dueKey(mark.dueTime, userKey: key))
+  }
+}
+
+/// The catalogue's side.
+extension WriteTransaction {
+  /// The number of an item, given at first sight: it is then an undescribed item with a row.
+  public func registerItem(_ id: String) throws(StateStoreError) -> ItemNumber {
+    if let number = try itemNumber(of: id) { return number }
+    var item = try newItem(id, state: .undescribed)
+    try takeRow(for: &item)
+    try store(&item)
+    return item.number
+  }
+
+  /// Stores what the storefront says about an item; a retired one comes back, in a new row. The same description again changes nothing.
+  @discardableResult
+  public func describeItem(_ id: String, _ description: ItemDescription) throws(StateStoreError) -> ItemNumber {
+    var item = if let item = try item(id: id) { item } else { try newItem(id, state: .retired) }
+    guard item.state != .described(description) else { return item.number }
+    item.state = .described(description)
+    if item.row == nil { try takeRow(for: &item) }
+    try store(&item)
+    return item.number
+  }
+
+  /// Takes an item out of the catalogue and gives its row back. An item never seen is kept as retired,
+  /// so that the state does not depend on whether its interactions came first.
+  @discardableResult
+  public func retireItem(_ id: String) throws(StateStoreError) -> ItemNumber {
+    let known = try item(id: id)
+    if let known, known.state == .retired { return known.number }
+    var item = if let known { known } else { try newItem(id, state: .retired) }
+    if let row = item.row { try put(databases.freeRows, [UInt8](bigEndian: row), []) }
+    item.row = nil
+    item.state = .retired
+    try store(&item)
+    return item.number
+  }
+
+  private func newItem(_ id: String, state: CatalogueItem.State) throws(StateStoreError) -> CatalogueItem {
+    let key = try coder.key(id)
+    let number = ItemNumber(rawValue: try take(\.nextItem))
+    var value: [UInt8] = []
+    ExternalIDCoder.appendIdentity(id, key: key, to: &value)
+    value.appendLittleEndian(number.rawValue)
+    try put(databases.itemNumbers, key, value)
+    remember(number, of: ExactID(id))
+    return CatalogueItem(id: id, number: number, row: nil, rowSince: 0, change: 0, state: state)
+  }
+
+  private func takeRow(for item: inout CatalogueItem) throws(StateStoreError) {
+    if let key = try firstKey(databases.freeRows) {
+      guard let row = key.span.bigEndian(UInt32.self) else { throw RecordReader.damaged }
+      try delete(databases.freeRows, key)
+      item.row = row
+    } else {
+      item.row = try take(\.nextRow)
+    }
+    item.rowSince = try counters().nextChange
+  }
+
+  /// Stores the item with a new place among the changes.
+  private func store(_ item: inout CatalogueItem) throws(StateStoreError) {
+    if item.change > 0 { try delete(databases.changes, [UInt8](bigEndian: item.change)) }
+    item.change = try take(\.nextChange)
+    try put(databases.changes, [UInt8](bigEndian: item.change), [UInt8](bigEndian: item.number.rawValue), append: true)
+    record.removeAll(keepingCapacity: true)
+    item.encode(to: &record)
+    try put(databases.items, [UInt8](bigEndian: item.number.rawValue), record)
+  }
+
+  fileprivate func remember(_ number: ItemNumber, of id: ExactID) {
+    if memory.numbers.count >= WriterMemory.maximumNumbers { memory.numbers.removeAll(keepingCapacity: true) }
+    memory.numbers[id] = number
+  }
+}
+
+/// LMDB's calls with the store's error.
+extension WriteTransaction {
+  func put(_ database: Database, _ key: [UInt8], _ value: [UInt8], append: Bool = false) throws(StateStoreError) {
+    try lmdbCall { (writer) throws(LMDBError) in try writer.put(database, key.span, value.span, append: append) }
+  }
+
+  func delete(_ database: Database, _ key: [UInt8]) throws(StateStoreError) {
+    _ = try lmdbCall { (writer) throws(LMDBError) in try writer.delete(database, key.span) }
+  }
+
+  @inline(__always)
+  private func lmdbCall<Result>(
+    _ body: (LMDB.WriteTransaction) throws(LMDBError) -> Result
+  ) throws(StateStoreError) -> Result {
+    do throws(LMDBError) {
+      return try body(writer)
+    } catch {
+      if error.code == .mapFull { isFull = true }
+      throw StateStoreError(error)
+    }
+  }
+}
