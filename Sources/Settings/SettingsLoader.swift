@@ -79,7 +79,11 @@ private struct SettingsLoader {
       return report(.syntax, "", .file(file, line: nil), "has \(yaml.utf8.count) bytes, \(Self.maximumFileBytes) are allowed")
     }
     do {
-      let documents = try Yams.compose_all(yaml: yaml).map { $0 }
+      // The sequence ends silently at a mistake and keeps it.
+      var sequence = try Yams.compose_all(yaml: yaml)
+      var documents: [Node] = []
+      while documents.count < 2, let document = sequence.next() { documents.append(document) }
+      if let error = sequence.error { throw error }
       guard documents.count <= 1 else {
         return report(.syntax, "", .file(file, line: documents[1].mark?.line), "a second YAML document begins here, one is allowed")
       }
@@ -296,14 +300,16 @@ private struct SettingsLoader {
 }
 
 extension Input {
-  fileprivate init(_ node: Node) {
+  /// No setting nests deeper than a map of scalars, so what is inside of an element is left out; this also bounds what aliases can blow up.
+  fileprivate init(_ node: Node, isElement: Bool = false) {
     switch node {
     case .scalar(let scalar):
       let isPlain = scalar.style == .plain || scalar.style == .any
       let isNull = isPlain && ["", "~", "null", "Null", "NULL"].contains(scalar.string)
       self = isNull ? .null : .scalar(scalar.string, plain: isPlain)
-    case .mapping(let mapping): self = .map(mapping.map { ($0.key.scalar?.string ?? "", Input($0.value)) })
-    case .sequence(let sequence): self = .list(sequence.map { Input($0) })
+    case .mapping(let mapping):
+      self = .map(isElement ? [] : mapping.map { ($0.key.scalar?.string ?? "", Input($0.value, isElement: true)) })
+    case .sequence(let sequence): self = .list(isElement ? [] : sequence.map { Input($0, isElement: true) })
     case .alias: self = .null
     }
   }
