@@ -11,9 +11,9 @@ let common: [SwiftSetting] = [
 // The floor for the numeric kernels is x86-64-v3 (AVX2 and FMA): without it Swift's SIMD types call `fmaf` one lane at a time.
 // The flag changes Swift's own code generation, not only that of imported C.
 #if arch(x86_64)
-  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked", "-Xcc", "-march=x86-64-v3"], .when(configuration: .release))]
+  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked", "-enable-testing", "-Xcc", "-march=x86-64-v3"], .when(configuration: .release))]
 #else
-  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked"], .when(configuration: .release))]
+  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked", "-enable-testing"], .when(configuration: .release))]
 #endif
 
 func library(_ name: String, _ dependencies: [Target.Dependency] = [], settings: [SwiftSetting] = common) -> Target {

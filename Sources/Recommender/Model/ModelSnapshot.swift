@@ -1,0 +1,50 @@
+import Kernels
+
+/// An immutable copy of the policy for ranking, and for the reference of the preference term: all item vectors as one matrix, so that
+/// serving never runs the item tower.
+public final class ModelSnapshot: Sendable {
+  public let configuration: ModelConfiguration
+  /// Rises with every snapshot of a learner, over restarts too.
+  public let version: UInt64
+  /// The item of each row; nil is a free row.
+  public let owners: [ItemNumber?]
+  /// v: (rows, d).
+  let vectors: Matrix
+  /// b: (1, rows); −∞ for a free row, which therefore is never ranked.
+  let bias: Matrix
+  let encoder: DenseParameters.Encoder
+  /// All dense parameters, for the checkpoint of a reference.
+  let denseBuffer: FloatBuffer
+
+  init(version: UInt64, configuration: ModelConfiguration, owners: [ItemNumber?], vectors: Matrix, bias: Matrix, dense: DenseParameters) {
+    self.version = version
+    self.configuration = configuration
+    self.owners = owners
+    self.vectors = vectors
+    self.bias = bias
+    encoder = dense.encoder
+    denseBuffer = dense.buffer
+  }
+
+  /// The rows, free ones included.
+  public var rowCount: Int { owners.count }
+
+  /// False when a parameter is NaN or infinite: such a snapshot is not published.
+  public var isFinite: Bool {
+    allFinite(vectors) && (0..<rowCount).allSatisfy { owners[$0] == nil || bias[0, $0].isFinite }
+      && encoder.layers.allSatisfy { allFinite($0.query.weight) && allFinite($0.down.weight) && allFinite($0.up.weight) }
+      && allFinite(encoder.norm.gain) && allFinite(encoder.position)
+  }
+
+  /// The cosine similarity of two rows' vectors, in −1 … 1.
+  public func similarity(_ a: Int32, _ b: Int32) -> Float {
+    let norms = (dot(vectors, Int(a), vectors, Int(a)) * dot(vectors, Int(b), vectors, Int(b))).squareRoot()
+    return norms > 0 ? dot(vectors, Int(a), vectors, Int(b)) / norms : 0
+  }
+
+  /// The rows with the most similar vectors, best first, without the row itself.
+  public func similar(to row: Int32, count: Int) -> [(row: Int32, similarity: Float)] {
+    let all = (0..<Int32(rowCount)).filter { $0 != row && owners[Int($0)] != nil }.map { ($0, similarity(row, $0)) }
+    return Array(all.sorted { $0.1 > $1.1 || ($0.1 == $1.1 && $0.0 < $1.0) }.prefix(count))
+  }
+}

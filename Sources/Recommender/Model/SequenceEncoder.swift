@@ -1,0 +1,232 @@
+import Kernels
+
+/// What the encoder reads: packed sequences of interactions, oldest first.
+struct SequenceBatch: Sendable {
+  /// Which vectors stand where; the queries are the positions whose hidden state is wanted, a suffix of each sequence.
+  var sequences: PackedSequences
+  /// Each token's row in the matrix of item vectors; −1 is an item that is no more.
+  var items: [Int32]
+  var types: [Int32]
+  /// ``TimeGap`` buckets: the gap before each interaction, and the gap to the one after it (to "now" for the last).
+  var gapBefore: [Int32]
+  var gapNext: [Int32]
+  /// Counted from the most recent interaction, which is 0.
+  var positions: [Int32]
+}
+
+/// The dropout of one step: each site's mask is a function of the seed.
+struct DropoutPlan: Sendable {
+  var rate: Float
+  var seed: UInt32
+
+  func mask(site: Int) -> DropoutMask {
+    var x = seed &+ UInt32(truncatingIfNeeded: site) &* 0x9E37_79B9
+    x = (x ^ (x >> 16)) &* 0x85EB_CA6B
+    x = (x ^ (x >> 13)) &* 0xC2B2_AE35
+    return DropoutMask(rate: rate, seed: x ^ (x >> 16))
+  }
+}
+
+/// h(s): a causal pre-norm transformer (SASRec, arXiv 1808.09781) with embeddings of position, interaction type and time gaps.
+///
+/// Sequences are packed: the cost follows the real lengths. The last layer computes only the positions that are asked for.
+struct SequenceEncoder {
+  let configuration: ModelConfiguration
+  let parameters: DenseParameters.Encoder
+
+  struct Pass {
+    /// h: (queries, d).
+    let hidden: Matrix
+    fileprivate var layers: [LayerPass] = []
+    fileprivate var last: Matrix
+    fileprivate var statistics: Matrix
+  }
+
+  fileprivate struct LayerPass {
+    let sequences: PackedSequences
+    /// nil when every token is a query.
+    let queryTokens: [Int32]?
+    let input: Matrix  // (tokens, d)
+    let statistics1: Matrix
+    let normal1: Matrix  // (tokens, d)
+    let normalOfQueries: Matrix  // (queries, d)
+    let query: Matrix  // (queries, d)
+    let keyValue: Matrix  // (tokens, 2d)
+    let probabilities: Matrix
+    let attended: Matrix  // (queries, d)
+    let middle: Matrix  // (queries, d)
+    let statistics2: Matrix
+    let normal2: Matrix
+    let up: Matrix  // (queries, inner)
+    let active: Matrix  // (queries, inner)
+  }
+
+  /// - Parameters:
+  ///   - vectors: v of the items that `batch.items` points into, (rows, d).
+  ///   - dropout: nil when serving.
+  func forward(_ batch: SequenceBatch, vectors: Matrix, dropout: DropoutPlan?, arena: Arena) -> Pass {
+    let d = configuration.hiddenSize
+    var x = arena.matrix(batch.sequences.tokenCount, d)
+    gather(x, from: vectors, batch.items)
+    addRows(x, from: parameters.position, batch.positions)
+    addRows(x, from: parameters.type, batch.types)
+    addRows(x, from: parameters.gapBefore, batch.gapBefore)
+    addRows(x, from: parameters.gapNext, batch.gapNext)
+    dropout?.mask(site: 0).apply(x)
+
+    var layers: [LayerPass] = []
+    let everyToken = batch.sequences.allQueries
+    for (index, layer) in parameters.layers.enumerated() {
+      let isLast = index == parameters.layers.count - 1
+      let sequences = isLast ? batch.sequences : everyToken
+      let queryTokens = isLast && sequences.queryCount < sequences.tokenCount ? sequences.queryTokens : nil
+      let pass = forward(layer, index, x, sequences, queryTokens, dropout, arena)
+      layers.append(pass.kept)
+      x = pass.output
+    }
+    let hidden = arena.matrix(x.rows, d)
+    let statistics = arena.matrix(x.rows, 2)
+    layerNormForward(hidden, x, gain: parameters.norm.gain, bias: parameters.norm.bias, statistics: statistics)
+    return Pass(hidden: hidden, layers: layers, last: x, statistics: statistics)
+  }
+
+  private func forward(
+    _ layer: DenseParameters.Layer, _ index: Int, _ x: Matrix, _ sequences: PackedSequences, _ queryTokens: [Int32]?,
+    _ dropout: DropoutPlan?, _ arena: Arena
+  ) -> (output: Matrix, kept: LayerPass) {
+    let d = configuration.hiddenSize
+    let queries = sequences.queryCount
+    let normal1 = arena.matrix(x.rows, d)
+    let statistics1 = arena.matrix(x.rows, 2)
+    layerNormForward(normal1, x, gain: layer.norm1.gain, bias: layer.norm1.bias, statistics: statistics1)
+    var normalOfQueries = normal1
+    if let queryTokens {
+      normalOfQueries = arena.matrix(queries, d)
+      gather(normalOfQueries, from: normal1, queryTokens)
+    }
+    let query = linear(normalOfQueries, layer.query, arena)
+    let keyValue = linear(normal1, layer.keyValue, arena)
+    let probabilities = arena.matrix(1, configuration.headCount * sequences.probabilityCount)
+    let attended = arena.matrix(queries, d)
+    attentionForward(
+      attended, probabilities: probabilities, q: query, k: keyValue.columns(0..<d), v: keyValue.columns(d..<2 * d),
+      headCount: configuration.headCount, sequences: sequences, scratch: attentionScratch(sequences, arena))
+    let middle = linear(attended, layer.output, arena)
+    // The mask's rows are tokens, so that a pass which asks for fewer queries sees the same mask.
+    dropout?.mask(site: 2 * index + 1).apply(middle, rows: queryTokens)
+    if let queryTokens {
+      addRows(middle, from: x, queryTokens)
+    } else {
+      add(middle, x)
+    }
+    let normal2 = arena.matrix(queries, d)
+    let statistics2 = arena.matrix(queries, 2)
+    layerNormForward(normal2, middle, gain: layer.norm2.gain, bias: layer.norm2.bias, statistics: statistics2)
+    let up = linear(normal2, layer.up, arena)
+    let active = arena.matrix(queries, configuration.innerSize)
+    geluForward(active, up)
+    let output = linear(active, layer.down, arena)
+    dropout?.mask(site: 2 * index + 2).apply(output, rows: queryTokens)
+    add(output, middle)
+    let kept = LayerPass(
+      sequences: sequences, queryTokens: queryTokens, input: x, statistics1: statistics1, normal1: normal1,
+      normalOfQueries: normalOfQueries, query: query, keyValue: keyValue, probabilities: probabilities, attended: attended,
+      middle: middle, statistics2: statistics2, normal2: normal2, up: up, active: active)
+    return (output, kept)
+  }
+
+  /// Adds the gradients of the encoder's parameters, and to dVectors those by the item vectors.
+  ///
+  /// - Parameters:
+  ///   - dHidden: (queries, d).
+  ///   - dVectors: (rows, d), added to.
+  func backward(
+    _ pass: Pass, _ batch: SequenceBatch, _ dHidden: Matrix, dVectors: Matrix, gradients: DenseParameters.Encoder,
+    dropout: DropoutPlan?, arena: Arena
+  ) {
+    var dx = arena.zeros(pass.last.rows, configuration.hiddenSize)
+    layerNormBackward(
+      dx, dGain: gradients.norm.gain, dBias: gradients.norm.bias, dHidden, pass.last, gain: parameters.norm.gain,
+      statistics: pass.statistics)
+    for index in parameters.layers.indices.reversed() {
+      dx = backward(parameters.layers[index], gradients.layers[index], index, pass.layers[index], dx, dropout, arena)
+    }
+    dropout?.mask(site: 0).apply(dx)
+    scatterAdd(dVectors, dx, batch.items)
+    scatterAdd(gradients.position, dx, batch.positions)
+    scatterAdd(gradients.type, dx, batch.types)
+    scatterAdd(gradients.gapBefore, dx, batch.gapBefore)
+    scatterAdd(gradients.gapNext, dx, batch.gapNext)
+  }
+
+  private func backward(
+    _ layer: DenseParameters.Layer, _ gradient: DenseParameters.Layer, _ index: Int, _ kept: LayerPass, _ dOutput: Matrix,
+    _ dropout: DropoutPlan?, _ arena: Arena
+  ) -> Matrix {
+    let d = configuration.hiddenSize
+    let queries = kept.sequences.queryCount
+    // output = middle + dropout(W₂·GELU(W₁·norm2(middle)))
+    let dDown = arena.matrix(queries, d)
+    copy(dDown, from: dOutput)
+    dropout?.mask(site: 2 * index + 2).apply(dDown, rows: kept.queryTokens)
+    let dActive = linearBackward(dDown, kept.active, layer.down, gradient.down, arena)
+    geluBackward(dActive, dActive, kept.up)
+    let dNormal2 = linearBackward(dActive, kept.normal2, layer.up, gradient.up, arena)
+    let dMiddle = arena.matrix(queries, d)
+    copy(dMiddle, from: dOutput)
+    layerNormBackward(
+      dMiddle, dGain: gradient.norm2.gain, dBias: gradient.norm2.bias, dNormal2, kept.middle, gain: layer.norm2.gain,
+      statistics: kept.statistics2)
+    // middle = x + dropout(Wo·attention(norm1(x)))
+    let dProjected = arena.matrix(queries, d)
+    copy(dProjected, from: dMiddle)
+    dropout?.mask(site: 2 * index + 1).apply(dProjected, rows: kept.queryTokens)
+    let dAttended = linearBackward(dProjected, kept.attended, layer.output, gradient.output, arena)
+    let dQuery = arena.matrix(queries, d)
+    let dKeyValue = arena.matrix(kept.input.rows, 2 * d)
+    attentionBackward(
+      dq: dQuery, dk: dKeyValue.columns(0..<d), dv: dKeyValue.columns(d..<2 * d), dAttended, probabilities: kept.probabilities,
+      q: kept.query, k: kept.keyValue.columns(0..<d), v: kept.keyValue.columns(d..<2 * d), headCount: configuration.headCount,
+      sequences: kept.sequences, scratch: attentionScratch(kept.sequences, arena))
+    let dNormal1 = linearBackward(dKeyValue, kept.normal1, layer.keyValue, gradient.keyValue, arena)
+    let dNormalOfQueries = linearBackward(dQuery, kept.normalOfQueries, layer.query, gradient.query, arena)
+    let dx: Matrix
+    if let queryTokens = kept.queryTokens {
+      scatterAdd(dNormal1, dNormalOfQueries, queryTokens)
+      dx = arena.zeros(kept.input.rows, d)
+      scatterAdd(dx, dMiddle, queryTokens)
+    } else {
+      add(dNormal1, dNormalOfQueries)
+      dx = dMiddle
+    }
+    layerNormBackward(
+      dx, dGain: gradient.norm1.gain, dBias: gradient.norm1.bias, dNormal1, kept.input, gain: layer.norm1.gain,
+      statistics: kept.statistics1)
+    return dx
+  }
+
+  private func attentionScratch(_ sequences: PackedSequences, _ arena: Arena) -> Matrix {
+    let longest = (0..<sequences.count).map(sequences.length).max() ?? 0
+    let padded = (longest + 7) & ~7
+    return arena.matrix(1, padded * (configuration.hiddenSize / configuration.headCount + 1))
+  }
+}
+
+/// y = x·Wᵀ + b. x (rows, in) → (rows, out).
+private func linear(_ x: Matrix, _ layer: DenseParameters.Linear, _ arena: Arena) -> Matrix {
+  let y = arena.matrix(x.rows, layer.weight.rows)
+  multiply(y, x, layer.weight, transposeB: true)
+  addBias(y, layer.bias)
+  return y
+}
+
+/// dW += dyᵀ·x, db += Σ dy, and returns dx = dy·W.
+private func linearBackward(
+  _ dy: Matrix, _ x: Matrix, _ layer: DenseParameters.Linear, _ gradient: DenseParameters.Linear, _ arena: Arena
+) -> Matrix {
+  let dx = arena.matrix(x.rows, layer.weight.columns)
+  multiply(dx, dy, layer.weight)
+  multiply(gradient.weight, dy, x, transposeA: true, beta: 1)
+  addColumnSums(gradient.bias, dy)
+  return dx
+}

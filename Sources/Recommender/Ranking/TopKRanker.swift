@@ -1,0 +1,150 @@
+import Kernels
+
+/// One user to rank for.
+public struct RankingRequest: Sendable, Equatable {
+  /// The user's last interactions, oldest first; those with items that are no more are passed over.
+  public var events: [ItemEvent]
+  /// Milliseconds since 1970 at which the list will be read; nil when that is not known.
+  public var now: Int64?
+  /// Rows that may not be in the list.
+  public var excluded: [Int32]
+
+  public init(events: [ItemEvent], now: Int64? = nil, excluded: [Int32] = []) {
+    self.events = events
+    self.now = now
+    self.excluded = excluded
+  }
+}
+
+public struct RankedItem: Sendable, Equatable {
+  public var row: Int32
+  /// f(s, i): the raw score.
+  public var score: Float
+
+  public init(row: Int32, score: Float) {
+    self.row = row
+    self.score = score
+  }
+}
+
+/// The exact top of the whole catalogue for a batch of users: scores come from one product for each tile of items, and a running
+/// threshold keeps the best, so that no full vector of scores is ever in memory.
+public final class TopKRanker {
+  private let arena = Arena()
+  private var collectors: [TopKCollector] = []
+  private let tile = 2048
+
+  public init() {}
+
+  /// - Parameters:
+  ///   - allowed: false for rows that may be in nobody's list (unavailable items); empty allows all.
+  ///   - lookup: the row of an item number; nil when it is no more.
+  /// - Returns: for each request at most `count` items, best first; empty when nothing of the context is known.
+  public func rank(
+    _ requests: [RankingRequest], count: Int, snapshot: ModelSnapshot, allowed: [Bool] = [], lookup: (ItemNumber) -> Int32?
+  ) -> [[RankedItem]] {
+    guard count > 0, snapshot.rowCount > 0 else { return requests.map { _ in [] } }
+    let (hidden, slots) = encode(requests, snapshot, lookup)
+    while collectors.count < requests.count || collectors.first.map({ $0.k != count }) == true {
+      collectors = (0..<max(requests.count, collectors.count)).map { _ in TopKCollector(k: count) }
+    }
+    for slot in slots { collectors[slot].removeAll() }
+    // Sorted by row, so that each tile takes up where the last one stopped.
+    let excluded = slots.map { requests[$0].excluded.sorted() }
+    var position = [Int](repeating: 0, count: slots.count)
+    let scores = arena.matrix(slots.count, min(tile, snapshot.rowCount))
+    var start = 0
+    while start < snapshot.rowCount, !slots.isEmpty {
+      let range = start..<min(start + tile, snapshot.rowCount)
+      let part = Matrix(scores.buffer, offset: scores.offset, rows: slots.count, columns: range.count)
+      multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
+      addBias(part, snapshot.bias.columns(range))
+      if !allowed.isEmpty {
+        for row in range where row >= allowed.count || !allowed[row] {
+          for i in 0..<slots.count { part[i, row - start] = -.infinity }
+        }
+      }
+      for (i, slot) in slots.enumerated() {
+        while position[i] < excluded[i].count, Int(excluded[i][position[i]]) < range.upperBound {
+          let row = Int(excluded[i][position[i]])
+          if row >= start { part[i, row - start] = -.infinity }
+          position[i] += 1
+        }
+        collectors[slot].offer(part, row: i, firstIndex: start)
+      }
+      start = range.upperBound
+    }
+    var result = [[RankedItem]](repeating: [], count: requests.count)
+    for slot in slots { result[slot] = collectors[slot].sorted().map { RankedItem(row: $0.index, score: $0.score) } }
+    return result
+  }
+
+  /// The place of one row among all that are allowed and not excluded, from 0; ties count against it. What full-ranking
+  /// evaluation needs, without a sort.
+  public func ranks(
+    of targets: [Int32], _ requests: [RankingRequest], snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
+  ) -> [Int?] {
+    let (hidden, slots) = encode(requests, snapshot, lookup)
+    var result = [Int?](repeating: nil, count: requests.count)
+    let scores = arena.matrix(slots.count, min(tile, snapshot.rowCount))
+    var own = [Float](repeating: 0, count: slots.count)
+    var ahead = [Int](repeating: 0, count: slots.count)
+    for (i, slot) in slots.enumerated() {
+      let row = Int(targets[slot])
+      own[i] = dot(hidden, i, snapshot.vectors, row) + snapshot.bias[0, row]
+    }
+    let excluded = slots.map { Set(requests[$0].excluded) }
+    var start = 0
+    while start < snapshot.rowCount, !slots.isEmpty {
+      let range = start..<min(start + tile, snapshot.rowCount)
+      let part = Matrix(scores.buffer, offset: scores.offset, rows: slots.count, columns: range.count)
+      multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
+      addBias(part, snapshot.bias.columns(range))
+      for (i, slot) in slots.enumerated() {
+        // The product and the inner product round differently: the target's own column is the score that counts.
+        let target = Int(targets[slot])
+        if range.contains(target) { part[i, target - start] = -.infinity }
+        for row in excluded[i] where range.contains(Int(row)) { part[i, Int(row) - start] = -.infinity }
+        ahead[i] += countAtLeast(part, row: i, own[i])
+      }
+      start = range.upperBound
+    }
+    for (i, slot) in slots.enumerated() { result[slot] = ahead[i] }
+    return result
+  }
+
+  /// h of each request that has a context, and which requests these are.
+  private func encode(
+    _ requests: [RankingRequest], _ snapshot: ModelSnapshot, _ lookup: (ItemNumber) -> Int32?
+  ) -> (hidden: Matrix, slots: [Int]) {
+    arena.reset()
+    let configuration = snapshot.configuration
+    let lastType = Int32(configuration.interactionTypeCount - 1)
+    var slots: [Int] = []
+    var lengths: [Int] = []
+    var input = SequenceBatch(
+      sequences: PackedSequences(lengths: [], queryCounts: []), items: [], types: [], gapBefore: [], gapNext: [], positions: [])
+    for (slot, request) in requests.enumerated() {
+      var events: [(row: Int32, event: ItemEvent)] = []
+      for event in request.events {
+        if let row = lookup(event.item), Int(row) < snapshot.rowCount, snapshot.owners[Int(row)] == event.item { events.append((row, event)) }
+      }
+      if events.count > configuration.maximumSequenceLength { events.removeFirst(events.count - configuration.maximumSequenceLength) }
+      guard !events.isEmpty else { continue }
+      slots.append(slot)
+      lengths.append(events.count)
+      for (index, (row, event)) in events.enumerated() {
+        input.items.append(row)
+        input.types.append(min(Int32(event.type), lastType))
+        input.gapBefore.append(index == 0 ? TimeGap.unknown : TimeGap.bucket(from: events[index - 1].event.time, to: event.time))
+        let next = index + 1 < events.count ? events[index + 1].event.time : request.now
+        input.gapNext.append(TimeGap.bucket(from: event.time, to: next))
+        input.positions.append(Int32(events.count - 1 - index))
+      }
+    }
+    input.sequences = PackedSequences(lengths: lengths, queryCounts: lengths.map { _ in 1 })
+    guard !slots.isEmpty else { return (arena.matrix(0, configuration.hiddenSize), []) }
+    let encoder = SequenceEncoder(configuration: configuration, parameters: snapshot.encoder)
+    return (encoder.forward(input, vectors: snapshot.vectors, dropout: nil, arena: arena).hidden, slots)
+  }
+}

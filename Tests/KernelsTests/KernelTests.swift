@@ -1,0 +1,221 @@
+import Testing
+
+@testable import Kernels
+
+/// A seeded generator of test values.
+struct Values {
+  var state: UInt64
+  init(_ seed: UInt64) { state = seed &* 2 &+ 1 }
+  mutating func next() -> UInt64 {
+    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    return state >> 33
+  }
+  mutating func float() -> Float { Float(next() % 20_001) / 5_000 - 2 }
+  mutating func matrix(_ rows: Int, _ columns: Int) -> Matrix {
+    Matrix((0..<rows * columns).map { _ in float() }, rows: rows, columns: columns)
+  }
+}
+
+func expectClose(_ a: [Float], _ b: [Float], tolerance: Float = 1e-4, _ what: String = "") {
+  #expect(a.count == b.count)
+  let scale = max(1, b.map(abs).max() ?? 0)
+  let worst = zip(a, b).map { abs($0 - $1) }.max() ?? 0
+  #expect(worst <= tolerance * scale, "\(what): differs by \(worst) at a scale of \(scale)")
+}
+
+/// The slope of `loss` by each value of x, by central differences.
+func slopes(_ x: Matrix, step: Float = 1e-2, _ loss: () -> Double) -> [Float] {
+  (0..<x.rows).flatMap { i in
+    (0..<x.columns).map { j in
+      let kept = x[i, j]
+      x[i, j] = kept + step
+      let above = loss()
+      x[i, j] = kept - step
+      let below = loss()
+      x[i, j] = kept
+      return Float((above - below) / Double(2 * step))
+    }
+  }
+}
+
+func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
+  zip(y.array, weights.array).reduce(0) { $0 + Double($1.0) * Double($1.1) }
+}
+
+@Suite struct KernelTests {
+  @Test func selfTestPasses() throws { try selfTest() }
+
+  @Test(arguments: 0..<24)
+  func productsAgreeWithThePlainForm(seed: Int) {
+    var values = Values(UInt64(seed))
+    let (m, n, k) = (Int(values.next() % 40) + 1, Int(values.next() % 40) + 1, Int(values.next() % 40) + 1)
+    let (transposeA, transposeB) = (seed & 1 == 1, seed & 2 == 2)
+    let a = transposeA ? values.matrix(k, m) : values.matrix(m, k)
+    let b = transposeB ? values.matrix(n, k) : values.matrix(k, n)
+    let fast = values.matrix(m, n)
+    let plain = Matrix(fast.array, rows: m, columns: n)
+    multiply(fast, a, b, transposeA: transposeA, transposeB: transposeB, beta: seed & 4 == 4 ? 1 : 0)
+    multiplyReference(plain, a, b, transposeA: transposeA, transposeB: transposeB, beta: seed & 4 == 4 ? 1 : 0)
+    expectClose(fast.array, plain.array)
+  }
+
+  @Test func productsTakeColumnViews() {
+    var values = Values(3)
+    let a = values.matrix(5, 12)
+    let b = values.matrix(7, 4)
+    let c = Matrix(rows: 5, columns: 7)
+    multiply(c, a.columns(4..<8), b, transposeB: true)
+    let plain = Matrix(rows: 5, columns: 7)
+    multiplyReference(plain, a.columns(4..<8), b, transposeB: true)
+    expectClose(c.array, plain.array)
+  }
+
+  @Test func exponentialIsAccurate() {
+    for start in stride(from: Float(-80), to: 80, by: 0.37) {
+      let x = Vector(0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.36) + start
+      let y = exponential(x)
+      for lane in 0..<8 {
+        let expected = Double.exponentialFunction(Double(x[lane]))
+        #expect(abs(Double(y[lane]) / expected - 1) < 4e-7)
+      }
+    }
+    #expect(exponential(Vector(repeating: -1000))[0] < 1e-37)
+    #expect(exponential(Vector(repeating: 1000))[0].isFinite)
+  }
+
+  @Test(arguments: [1, 3, 8, 13, 64])
+  func geluGradientAgreesWithFiniteDifferences(columns: Int) {
+    var values = Values(UInt64(columns))
+    let x = values.matrix(3, columns)
+    let weights = values.matrix(3, columns)
+    let y = Matrix(rows: 3, columns: columns)
+    let dx = Matrix(rows: 3, columns: columns)
+    geluBackward(dx, weights, x)
+    expectClose(dx.array, slopes(x) { geluForward(y, x); return weighted(y, weights) }, tolerance: 2e-3)
+  }
+
+  @Test(arguments: [1, 5, 8, 20, 64])
+  func layerNormGradientAgreesWithFiniteDifferences(columns: Int) {
+    var values = Values(UInt64(columns) + 40)
+    let (x, gain, bias, weights) = (values.matrix(3, columns), values.matrix(1, columns), values.matrix(1, columns), values.matrix(3, columns))
+    let y = Matrix(rows: 3, columns: columns)
+    let statistics = Matrix(rows: 3, columns: 2)
+    func loss() -> Double {
+      layerNormForward(y, x, gain: gain, bias: bias, statistics: statistics)
+      return weighted(y, weights)
+    }
+    _ = loss()
+    let (dx, dGain, dBias) = (Matrix(rows: 3, columns: columns), Matrix(rows: 1, columns: columns), Matrix(rows: 1, columns: columns))
+    layerNormBackward(dx, dGain: dGain, dBias: dBias, weights, x, gain: gain, statistics: statistics)
+    if columns > 1 { expectClose(dx.array, slopes(x, step: 3e-3, loss), tolerance: 5e-3, "x") }
+    expectClose(dGain.array, slopes(gain, loss), tolerance: 2e-3, "gain")
+    expectClose(dBias.array, slopes(bias, loss), tolerance: 2e-3, "bias")
+  }
+
+  static let shapes: [(lengths: [Int], queries: [Int], heads: Int, d: Int)] = [
+    ([3, 1, 9], [3, 1, 9], 2, 8), ([3, 1, 9], [1, 1, 1], 2, 8), ([17, 50], [17, 4], 2, 64), ([5, 2], [2, 0], 1, 12), ([20], [20], 4, 16),
+  ]
+
+  @Test(arguments: 0..<5)
+  func attentionAgreesWithThePlainForm(index: Int) {
+    let shape = Self.shapes[index]
+    var values = Values(UInt64(index))
+    let sequences = PackedSequences(lengths: shape.lengths, queryCounts: shape.queries)
+    let q = values.matrix(sequences.queryCount, shape.d)
+    let keyValue = values.matrix(sequences.tokenCount, 2 * shape.d)
+    let (k, v) = (keyValue.columns(0..<shape.d), keyValue.columns(shape.d..<2 * shape.d))
+    let fast = Matrix(rows: sequences.queryCount, columns: shape.d)
+    let plain = Matrix(rows: sequences.queryCount, columns: shape.d)
+    let probabilities = Matrix(rows: 1, columns: shape.heads * sequences.probabilityCount)
+    attentionForward(
+      fast, probabilities: probabilities, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences,
+      scratch: Matrix(rows: 1, columns: 64 * (shape.d / shape.heads + 1)))
+    attentionReference(plain, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences)
+    expectClose(fast.array, plain.array)
+  }
+
+  @Test(arguments: [0, 1, 3])
+  func attentionGradientAgreesWithFiniteDifferences(index: Int) {
+    let shape = Self.shapes[index]
+    var values = Values(UInt64(index) + 7)
+    let sequences = PackedSequences(lengths: shape.lengths, queryCounts: shape.queries)
+    let (rows, tokens, d) = (sequences.queryCount, sequences.tokenCount, shape.d)
+    let (q, k, v, weights) = (values.matrix(rows, d), values.matrix(tokens, d), values.matrix(tokens, d), values.matrix(rows, d))
+    let y = Matrix(rows: rows, columns: d)
+    let probabilities = Matrix(rows: 1, columns: shape.heads * sequences.probabilityCount)
+    let scratch = Matrix(rows: 1, columns: 64 * (d + 1))
+    func loss() -> Double {
+      attentionForward(y, probabilities: probabilities, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences, scratch: scratch)
+      return weighted(y, weights)
+    }
+    _ = loss()
+    let (dq, dk, dv) = (Matrix(rows: rows, columns: d), Matrix(rows: tokens, columns: d), Matrix(rows: tokens, columns: d))
+    attentionBackward(
+      dq: dq, dk: dk, dv: dv, weights, probabilities: probabilities, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences,
+      scratch: scratch)
+    expectClose(dq.array, slopes(q, loss), tolerance: 3e-3, "q")
+    expectClose(dk.array, slopes(k, loss), tolerance: 3e-3, "k")
+    expectClose(dv.array, slopes(v, loss), tolerance: 3e-3, "v")
+  }
+
+  @Test(arguments: [2, 8, 13, 40])
+  func crossEntropyGradientAgreesWithFiniteDifferences(classes: Int) {
+    var values = Values(UInt64(classes))
+    let logits = values.matrix(3, classes)
+    let targets = (0..<3).map { _ in Int32(values.next() % UInt64(classes)) }
+    let weights: [Float] = [0.5, 0, 2]
+    func loss() -> Double {
+      softmaxCrossEntropy(Matrix(logits.array, rows: 3, columns: classes), targets: targets[...], weights: weights[...])
+    }
+    let gradient = Matrix(logits.array, rows: 3, columns: classes)
+    _ = softmaxCrossEntropy(gradient, targets: targets[...], weights: weights[...])
+    expectClose(gradient.array, slopes(logits, loss), tolerance: 2e-3)
+  }
+
+  @Test func dropoutKeepsItsShareAndRepeats() {
+    let mask = DropoutMask(rate: 0.3, seed: 9)
+    let x = Matrix([Float](repeating: 1, count: 200 * 61), rows: 200, columns: 61)
+    mask.apply(x)
+    let kept = x.array.filter { $0 != 0 }
+    #expect(kept.allSatisfy { abs($0 - 1 / 0.7) < 1e-6 })
+    #expect(abs(Double(kept.count) / Double(200 * 61) - 0.7) < 0.015)
+    let again = Matrix([Float](repeating: 1, count: 61), rows: 1, columns: 61)
+    mask.apply(again, rows: [17])
+    #expect(again.array == x.rows(17..<18).array)
+    let other = Matrix([Float](repeating: 1, count: 200 * 61), rows: 200, columns: 61)
+    DropoutMask(rate: 0.3, seed: 10).apply(other)
+    #expect(other.array != x.array)
+  }
+
+  @Test(arguments: 0..<20)
+  func topKEqualsASort(seed: Int) {
+    var values = Values(UInt64(seed))
+    let columns = Int(values.next() % 3000) + 1
+    let k = Int(values.next() % 60) + 1
+    let scores = Matrix((0..<columns).map { _ in Float(values.next() % 500) }, rows: 1, columns: columns)
+    for j in 0..<columns where values.next() % 10 == 0 { scores[0, j] = -.infinity }
+    var collector = TopKCollector(k: k)
+    let cut = columns / 2
+    collector.offer(scores.columns(0..<cut), row: 0, firstIndex: 0)
+    collector.offer(scores.columns(cut..<columns), row: 0, firstIndex: cut)
+    let expected = (0..<columns).filter { scores[0, $0] > -.infinity }.sorted { (scores[0, $0], -$0) > (scores[0, $1], -$1) }.prefix(k)
+    #expect(collector.sorted().map { Int($0.index) } == Array(expected))
+  }
+
+  @Test func notANumberAndInfinityAreFound() {
+    let x = Matrix([Float](repeating: 3, count: 21), rows: 3, columns: 7)
+    #expect(allFinite(x))
+    x[2, 6] = .nan
+    #expect(!allFinite(x))
+    x[2, 6] = -.infinity
+    #expect(!allFinite(x))
+  }
+
+  @Test func workersRunEachShardOnce() {
+    let workers = WorkerThreads(count: 3)
+    defer { workers.stop() }
+    let counts = Matrix(rows: 3, columns: 1)
+    for _ in 0..<500 { workers.run { counts[$0, 0] += 1 } }
+    #expect(counts.array == [500, 500, 500])
+  }
+}
