@@ -41,9 +41,9 @@ public struct FeatureMatrix: Sendable {
     let rowBytes = header.columns * header.bytesPerNumber
     let rowsPerRead = max(1, 256 * 1024 / max(1, rowBytes))
     var values: [Float] = []
-    values.reserveCapacity(header.rows * header.columns)
+    // The header may promise more than the file holds.
+    values.reserveCapacity(min(header.rows * header.columns, 1 << 26))
     var isPresent: [Bool] = []
-    isPresent.reserveCapacity(header.rows)
     while isPresent.count < header.rows {
       let rows = min(rowsPerRead, header.rows - isPresent.count)
       bytes.removeAll(keepingCapacity: true)
@@ -108,8 +108,8 @@ public struct FeatureMatrix: Sendable {
       }
       guard order.hasPrefix("False") else { throw DatasetError(.format, path: path, "is in Fortran order; C order is needed") }
       let dimensions = shape.dropFirst().prefix { $0 != ")" }.split(separator: ",").map { Int($0.filter { $0 != " " }) }
-      guard shape.first == "(", dimensions.count == 2, let rows = dimensions[0], let columns = dimensions[1], rows >= 0, columns > 0,
-        rows.multipliedReportingOverflow(by: columns * 4).overflow == false
+      guard shape.first == "(", dimensions.count == 2, let rows = dimensions[0], let columns = dimensions[1], rows >= 0, 1...1 << 20 ~= columns,
+        !rows.multipliedReportingOverflow(by: columns * 4).overflow
       else {
         throw DatasetError(.format, path: path, "has the shape \(shape.prefix { $0 != ")" })); two dimensions are needed")
       }

@@ -11,6 +11,18 @@ public struct InteractionRecord: Sendable, Equatable {
   public var value: Double?
   /// The line on which the record starts, from 1.
   public var line: Int
+
+  public init(
+    user: String, item: String, time: Int64? = nil, position: Int? = nil, type: String? = nil, value: Double? = nil, line: Int
+  ) {
+    self.user = user
+    self.item = item
+    self.time = time
+    self.position = position
+    self.type = type
+    self.value = value
+    self.line = line
+  }
 }
 
 /// The interactions of one file, in the file's order, without holding the file in memory.

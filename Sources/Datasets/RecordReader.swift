@@ -152,7 +152,7 @@ struct RecordReader: ~Copyable {
       } else if column.isRequired {
         throw DatasetError(
           .format, path: path, line: 1,
-          "the header has no column \(column.names.map { "\"\($0)\"" }.joined(separator: " or ")); it has \(names.joined(separator: ", "))")
+          "the header has no column \(column.names.map { "\"\($0)\"" }.joined(separator: " or ")); it has \(names.joined(separator: ", ").prefix(200))")
       }
     }
   }
