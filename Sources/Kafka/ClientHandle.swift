@@ -1,5 +1,6 @@
 import CRdKafka
 import Dispatch
+import Synchronization
 
 /// A line that librdkafka logs.
 public struct LogLine: Sendable {
@@ -23,10 +24,11 @@ public struct ClientObservers: Sendable {
   }
 }
 
-/// What the C callbacks of a client reach. Everything but `observers` belongs to the thread which polls, as librdkafka serves
-/// those callbacks from inside a poll.
+/// What the C callbacks of a client reach. Lines are logged on any thread; all the rest belongs to the thread which polls, as
+/// librdkafka serves those callbacks from inside a poll.
 final class CallbackContext {
-  let observers: ClientObservers
+  private let observers: ClientObservers
+  private let offsetResets = Mutex<[PollResult.OutOfRange]>([])
   /// Errors of the client as a whole (brokers down, authentication), since they were last taken.
   var errors: [KafkaError] = []
   var commitFailures: [KafkaError] = []
@@ -40,6 +42,20 @@ final class CallbackContext {
     defer { errors.removeAll() }
     return errors
   }
+
+  func log(_ line: LogLine) {
+    if let reset = PollResult.OutOfRange(line) { offsetResets.withLock { $0.append(reset) } }
+    observers.log(line)
+  }
+
+  func takeOffsetResets() -> [PollResult.OutOfRange] {
+    offsetResets.withLock { resets in
+      defer { resets.removeAll() }
+      return resets
+    }
+  }
+
+  func report(statistics: String) { observers.statistics?(statistics) }
 
   static func from(_ opaque: UnsafeMutableRawPointer?) -> CallbackContext? {
     opaque.map { Unmanaged<CallbackContext>.fromOpaque($0).takeUnretainedValue() }
@@ -76,14 +92,15 @@ final class ClientHandle: @unchecked Sendable {
     rd_kafka_conf_set_opaque(configuration, opaque.toOpaque())
     rd_kafka_conf_set_log_cb(configuration) { client, level, facility, message in
       guard let client, let context = CallbackContext.from(rd_kafka_opaque(client)) else { return }
-      context.observers.log(
+      context.log(
         LogLine(
           severity: Int(level), facility: facility.map { String(cString: $0) } ?? "", message: message.map { String(cString: $0) } ?? ""))
     }
     if observers.statistics != nil {
       rd_kafka_conf_set_stats_cb(configuration) { _, json, size, opaque in
-        if let json, let report = CallbackContext.from(opaque)?.observers.statistics {
-          report(String(decoding: UnsafeRawBufferPointer(start: json, count: size), as: UTF8.self))
+        if let json {
+          CallbackContext.from(opaque)?.report(
+            statistics: String(decoding: UnsafeRawBufferPointer(start: json, count: size), as: UTF8.self))
         }
         return 0
       }

@@ -32,9 +32,10 @@ public struct PollResult {
     public let partition: TopicPartition
     /// The offset that was asked for.
     public let offset: Int64
+    /// librdkafka's own words, which say where reading goes on.
     public let message: String
-    /// Where reading goes on; nil: nowhere, until the owner seeks (`auto.offset.reset=error`).
-    public let resumedAt: StartPosition?
+    /// With `auto.offset.reset=error` the partition is not read any more, until the consumer is made again.
+    public let isStopped: Bool
   }
 
   /// An error of the client (`partition` nil) or of one partition.
@@ -70,8 +71,6 @@ public final class Consumer {
 
   private let handle: ClientHandle
   private let handlers: RebalanceHandlers
-  /// What `auto.offset.reset` says, done here instead of in librdkafka, which would do it with no more than a line in its log.
-  private let resetPosition: StartPosition?
   private var rebalanceFailure: (any Error)?
   private var topicNames: [UnsafeMutablePointer<CChar>] = []
   private var lastTopicIndex = 0
@@ -86,18 +85,11 @@ public final class Consumer {
   public init(
     properties: [String: String], handlers: RebalanceHandlers = RebalanceHandlers(), observers: ClientObservers = ClientObservers()
   ) throws(KafkaError) {
-    resetPosition =
-      switch properties["auto.offset.reset"] ?? "earliest" {
-      case "earliest", "beginning", "smallest": .beginning
-      case "latest", "end", "largest": .end
-      case "error": nil
-      case let other:
-        throw KafkaError(code: .invalidConfiguration, message: "auto.offset.reset=\(other): earliest, latest or error is allowed")
-      }
     self.handlers = handlers
     handle = try ClientHandle(
-      type: RD_KAFKA_CONSUMER, properties: properties, defaults: ["partition.assignment.strategy": "range"],
-      forced: ["enable.auto.commit": "false", "enable.auto.offset.store": "false", "auto.offset.reset": "error"],
+      type: RD_KAFKA_CONSUMER, properties: properties, 
+      defaults: ["partition.assignment.strategy": "range", "auto.offset.reset": "earliest"],
+      forced: ["enable.auto.commit": "false", "enable.auto.offset.store": "false"],
       observers: observers)
     // From here `poll` serves the callbacks of the client as well.
     rd_kafka_poll_set_consumer(handle.pointer)
@@ -117,7 +109,8 @@ public final class Consumer {
     }
   }
 
-  /// Reads just these partitions, without a group's say, in place of those before.
+  /// Reads just these partitions, without a group's say. Call it once: a second assignment while librdkafka still stops the first
+  /// aborts the process in this version.
   public func assign(_ positions: [TopicPartition: StartPosition]) throws(KafkaError) {
     let sorted = positions.sorted { $0.key < $1.key }
     for (partition, _) in sorted { intern(partition.topic) }
@@ -157,6 +150,7 @@ public final class Consumer {
     let context = handle.context
     if !context.errors.isEmpty { result.errors += context.takeErrors().map { .init(partition: nil, error: $0) } }
     if !context.commitFailures.isEmpty { swap(&result.commitFailures, &context.commitFailures) }
+    result.outOfRange += context.takeOffsetResets()
     swap(&result.rebalanceFailure, &rebalanceFailure)
     return result
   }
@@ -183,6 +177,7 @@ public final class Consumer {
   }
 
   /// Moves the reading of an assigned partition. No message from before the move comes after it.
+  /// - Throws: `wrongState` for a partition which is not being read (yet).
   public func seek(_ partition: TopicPartition, to position: StartPosition) throws(KafkaError) {
     try withPartitionList([(key: partition, value: position.raw)]) { list throws(KafkaError) in
       // Without a bound: finite ones are a thousand times too short in this version. The wait is for a thread, not for the network.
@@ -295,26 +290,10 @@ public final class Consumer {
     switch (raw.pointee.err, partition) {
     case (RD_KAFKA_RESP_ERR__PARTITION_EOF, let partition?):
       result.endOfPartition.append(partition)
-    case (RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, let partition?):
-      reset(partition, from: raw.pointee.offset, text, into: &result)
+    case (RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, let partition?) where raw.pointee.offset >= 0:
+      result.outOfRange.append(.init(partition: partition, offset: raw.pointee.offset, message: text, isStopped: true))
     default:
       result.errors.append(.init(partition: partition, error: KafkaError(raw.pointee.err, text, client: client)))
-    }
-  }
-
-  /// librdkafka has stopped reading a partition because its offset cannot be used.
-  private func reset(_ partition: TopicPartition, from offset: Int64, _ text: String, into result: inout PollResult) {
-    let error = KafkaError(RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, text)
-    if offset >= 0 {
-      result.outOfRange.append(.init(partition: partition, offset: offset, message: text, resumedAt: resetPosition))
-    } else if resetPosition == nil || !text.contains(String(cString: rd_kafka_err2str(RD_KAFKA_RESP_ERR__NO_OFFSET))) {
-      result.errors.append(.init(partition: partition, error: error))
-    }
-    guard let resetPosition else { return }
-    do {
-      try seek(partition, to: resetPosition)
-    } catch {
-      result.errors.append(.init(partition: partition, error: error))
     }
   }
 
@@ -334,5 +313,16 @@ public final class Consumer {
     topicNames.append(name)
     topics.append(topic)
     return topics.count - 1
+  }
+}
+
+extension PollResult.OutOfRange {
+  /// Reads the one trace that librdkafka leaves when it resets an offset by itself: a warning `topic [partition]: offset reset (at
+  /// offset N, broker …) to …`. Resets of which nothing is lost (no offset was committed yet) are not logged.
+  init?(_ line: LogLine) {
+    guard line.facility == "OFFSET", let match = line.message.firstMatch(of: /(\S+) \[(\d+)\]: offset reset \(at offset (\d+)/),
+      let partition = Int32(match.2), let offset = Int64(match.3)
+    else { return nil }
+    self.init(partition: TopicPartition(String(match.1), partition), offset: offset, message: line.message, isStopped: false)
   }
 }

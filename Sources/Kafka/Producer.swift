@@ -25,6 +25,8 @@ public struct ProducerPollResult: Sendable {
   public var deliveries: [DeliveryReport] = []
   /// Errors of the client as a whole (brokers down, authentication, a fatal one).
   public var errors: [KafkaError] = []
+
+  public init() {}
 }
 
 /// Sends messages, idempotently unless told otherwise: once each and in order within a partition, as long as it lives.
@@ -73,7 +75,10 @@ public final class Producer {
           timestamp ?? 0, UnsafeMutableRawPointer(bitPattern: UInt(token)))
       }
     }
-    if code == RD_KAFKA_RESP_ERR_NO_ERROR { return .enqueued }
+    if code == RD_KAFKA_RESP_ERR_NO_ERROR {
+      outstandingCount += 1
+      return .enqueued
+    }
     if let list { rd_kafka_headers_destroy(list) }
     if code == RD_KAFKA_RESP_ERR__QUEUE_FULL { return .queueFull }
     throw KafkaError(code, client: client)
@@ -96,7 +101,7 @@ public final class Producer {
   }
 
   /// Messages which have no delivery report yet.
-  public var outstandingCount: Int { isClosed ? 0 : Int(rd_kafka_outq_len(client)) }
+  public private(set) var outstandingCount = 0
 
   /// The error after which this producer delivers nothing more.
   public var fatalError: KafkaError? { isClosed ? nil : KafkaError.fatal(of: client) }
@@ -113,6 +118,7 @@ public final class Producer {
   private func takeReports() -> ProducerPollResult {
     var result = ProducerPollResult()
     swap(&result.deliveries, &handle.context.deliveries)
+    outstandingCount -= result.deliveries.count
     result.errors = handle.context.takeErrors()
     return result
   }

@@ -38,6 +38,11 @@ public enum StartPosition: Hashable, Sendable {
 public struct Watermarks: Hashable, Sendable {
   public let low: Int64
   public let high: Int64
+
+  public init(low: Int64, high: Int64) {
+    self.low = low
+    self.high = high
+  }
 }
 
 /// Calls `body` with a C list of partitions. Those without an offset get librdkafka's "invalid" one.

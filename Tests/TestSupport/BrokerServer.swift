@@ -42,7 +42,7 @@ final class BrokerServer: Sendable {
       process.standardInput = FileHandle.nullDevice
       process.standardOutput = output
       process.standardError = output
-      try process.run()
+      try process.runUnmasked()
       running = Running(process: process, watchdog: try Watchdog(of: process.processIdentifier, removing: folder))
     }
   }
@@ -71,13 +71,26 @@ struct Watchdog {
     shell.executableURL = URL(filePath: "/bin/sh")
     shell.arguments = ["-c", #"trap "" INT TERM HUP; read _ || { kill -9 "$0"; rm -rf "$1"; }"#, "\(process)", folder.path]
     shell.standardInput = pipe
-    try shell.run()
+    try shell.runUnmasked()
   }
 
   func dismiss() {
     try? pipe.fileHandleForWriting.write(contentsOf: Data("\n".utf8))
     try? pipe.fileHandleForWriting.close()
     shell.waitUntilExit()
+  }
+}
+
+extension Process {
+  /// Starts the process with no signal blocked. A child inherits the signal mask of the thread that starts it, and the threads which
+  /// run Swift's tasks block most signals: `run` alone would make a child that is deaf to SIGTERM.
+  public func runUnmasked() throws {
+    var none = sigset_t()
+    var before = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
+    try run()
   }
 }
 

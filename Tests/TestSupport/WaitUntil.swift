@@ -2,6 +2,8 @@ import Foundation
 
 public struct ConditionNotMet: Error, CustomStringConvertible {
   public let description: String
+
+  public init(description: String) { self.description = description }
 }
 
 /// Returns once the condition holds. Between two looks other tests get the thread.
