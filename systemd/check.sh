@@ -1,9 +1,10 @@
 #!/bin/sh
-# Checks the unit without a running systemd: `systemd-analyze verify` has nothing to say, and the exposure level of
+# Checks the unit and its account without a running systemd: `systemd-analyze verify` has nothing to say, and the exposure level of
 # `systemd-analyze security` is at most 1.5. Usage: systemd/check.sh [UNIT]
 set -eu
 
-unit=$(realpath "${1:-$(dirname "$0")/rodpod.service}")
+here=$(dirname "$(realpath "$0")")
+unit=$(realpath "${1:-$here/rodpod.service}")
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
@@ -17,6 +18,8 @@ if [ -n "$complaints" ]; then
   printf '%s\n' "$complaints" >&2
   exit 1
 fi
+
+systemd-sysusers --dry-run "$here/rodpod.sysusers" > /dev/null
 
 # The threshold is in tenths.
 systemd-analyze security --no-pager --offline=true --threshold=15 "$root/rodpod.service"

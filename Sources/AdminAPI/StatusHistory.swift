@@ -1,23 +1,23 @@
-import Foundation
+package import Foundation
 import Synchronization
 
 /// How the daemon's figures moved since its start: sampled every few seconds, thinned out as it grows, so that it always spans the whole
 /// run in bounded memory.
-final class StatusHistory: Sendable {
+package final class StatusHistory: Sendable {
   /// How often a sample is taken.
-  static let samplingInterval: Duration = .seconds(1)
+  package static let samplingInterval: Duration = .seconds(1)
   /// Points that are kept at most.
-  static let capacity = 512
+  package static let capacity = 512
 
   /// One sample.
-  struct Point: Codable, Sendable, Equatable {
-    var time: Date
-    var eventsPerSecond: Double?
-    var lag: UInt64?
-    var learningSteps: UInt64
-    var loss: Double?
-    var model: RankingQuality?
-    var popularity: RankingQuality?
+  package struct Point: Codable, Sendable, Equatable {
+    package var time: Date
+    package var eventsPerSecond: Double?
+    package var lag: UInt64?
+    package var learningSteps: UInt64
+    package var loss: Double?
+    package var model: RankingQuality?
+    package var popularity: RankingQuality?
 
     enum CodingKeys: String, CodingKey {
       case time, lag, loss, model, popularity
@@ -27,15 +27,15 @@ final class StatusHistory: Sendable {
   }
 
   /// The body of `/status.json`.
-  struct Status: Codable, Sendable {
-    var ready: Bool
-    var unreadyReasons: [String]
-    var uptimeSeconds: Double
+  package struct Status: Codable, Sendable {
+    package var ready: Bool
+    package var unreadyReasons: [String]
+    package var uptimeSeconds: Double
     /// Over the last seconds.
-    var eventsPerSecond: Double?
-    var learningStepsPerSecond: Double?
-    var now: StatusReport
-    var history: [Point]
+    package var eventsPerSecond: Double?
+    package var learningStepsPerSecond: Double?
+    package var now: StatusReport
+    package var history: [Point]
 
     enum CodingKeys: String, CodingKey {
       case ready, now, history
@@ -67,7 +67,9 @@ final class StatusHistory: Sendable {
   private let started = ContinuousClock.now
   private let state = Mutex(State())
 
-  func add(_ report: StatusReport, time: Date = .now, instant: ContinuousClock.Instant = .now) {
+  package init() {}
+
+  package func add(_ report: StatusReport, time: Date = .now, instant: ContinuousClock.Instant = .now) {
     state.withLock { state in
       state.recent.append((instant, report.events, report.learningSteps))
       if state.recent.count > Self.recentSamples { state.recent.removeFirst() }
@@ -86,7 +88,7 @@ final class StatusHistory: Sendable {
   }
 
   /// All that the page shows.
-  func status(now report: StatusReport, unreadyReasons: [String]) -> Status {
+  package func status(now report: StatusReport, unreadyReasons: [String]) -> Status {
     state.withLock { state in
       Status(
         ready: unreadyReasons.isEmpty, unreadyReasons: unreadyReasons, uptimeSeconds: (ContinuousClock.now - started) / .seconds(1),

@@ -56,8 +56,12 @@ enum StatusPage {
     <form id="login" hidden><label>Token <input id="token" type="password" autocomplete="off"></label> <button>Open</button></form>
     <div class="tiles" id="tiles"></div>
     <div class="charts">
-    <section><h2 id="ndcg-title">NDCG</h2><ul class="legend"><li><i class="model"></i>rodpod</li><li><i class="other"></i>recent popularity</li></ul><svg id="ndcg" role="img" aria-labelledby="ndcg-title"></svg></section>
-    <section><h2 id="hr-title">HR</h2><ul class="legend"><li><i class="model"></i>rodpod</li><li><i class="other"></i>recent popularity</li></ul><svg id="hr" role="img" aria-labelledby="hr-title"></svg></section>
+    <section><h2 id="ndcg-title">NDCG</h2>
+      <ul class="legend"><li><i class="model"></i>rodpod</li><li><i class="other"></i>recent popularity</li></ul>
+      <svg id="ndcg" role="img" aria-labelledby="ndcg-title"></svg></section>
+    <section><h2 id="hr-title">HR</h2>
+      <ul class="legend"><li><i class="model"></i>rodpod</li><li><i class="other"></i>recent popularity</li></ul>
+      <svg id="hr" role="img" aria-labelledby="hr-title"></svg></section>
     <section><h2 id="loss-title">Loss</h2><svg id="loss" role="img" aria-labelledby="loss-title"></svg></section>
     <section><h2 id="rate-title">Events per second</h2><svg id="rate" role="img" aria-labelledby="rate-title"></svg></section>
     <section><h2>Dead letters by reason</h2><table><tbody id="letters"></tbody></table></section>
@@ -123,9 +127,11 @@ enum StatusPage {
       $("state").className = status.ready ? "good" : "bad";
       $("version").textContent = now.version + ", up " + duration(status.uptime_seconds);
       $("tiles").replaceChildren(
-        tile("Events per second", short(status.events_per_second)), tile("Events", digits(now.events, 0)), tile("Lag", digits(now.lag, 0)),
+        tile("Events per second", short(status.events_per_second)), tile("Events", digits(now.events, 0)),
+        tile("Lag", digits(now.lag, 0)),
         tile("Learning steps", digits(now.learning_steps, 0)), tile("Loss", digits(now.loss, 4)),
-        tile("HR" + at, quality ? digits(quality.model.hit_rate, 4) : "–"), tile("NDCG" + at, quality ? digits(quality.model.ndcg, 4) : "–"),
+        tile("HR" + at, quality ? digits(quality.model.hit_rate, 4) : "–"),
+        tile("NDCG" + at, quality ? digits(quality.model.ndcg, 4) : "–"),
         tile("Popularity’s NDCG" + at, quality ? digits(quality.popularity.ndcg, 4) : "–"),
         tile("Lists published", digits(now.lists_published, 0)), tile("Users to rank", digits(now.stale_users, 0)));
       $("ndcg-title").textContent = "NDCG" + at + ", live";

@@ -13,7 +13,7 @@ package struct JSONLogWriter: LogWriter {
   /// The object without a line's end.
   package func line(for record: LogRecord) -> String {
     var object: [(String, String)] = [
-      ("time", literal(record.time.formatted(.iso8601.year().month().day().timeZone(separator: .omitted).time(includingFractionalSeconds: true)))),
+      ("time", literal(record.time.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true)))),
       ("level", literal(record.level.rawValue)),
       ("logger", literal(record.label)),
       ("message", literal(record.message)),

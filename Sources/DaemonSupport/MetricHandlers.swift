@@ -105,7 +105,8 @@ private final class AtomicDouble: Sendable {
   func update(_ change: (Double) -> Double) {
     var old = bits.load(ordering: .relaxed)
     while true {
-      let (exchanged, seen) = bits.weakCompareExchange(expected: old, desired: change(Double(bitPattern: old)).bitPattern, ordering: .relaxed)
+      let new = change(Double(bitPattern: old)).bitPattern
+      let (exchanged, seen) = bits.weakCompareExchange(expected: old, desired: new, ordering: .relaxed)
       if exchanged { return }
       old = seen
     }

@@ -147,8 +147,10 @@ protocol RenderedMetric: AnyObject, Sendable {
 
 /// The text with every character that a metric or label name may not hold replaced by an underscore.
 func prometheusName(_ text: String) -> String {
-  let name = String(text.unicodeScalars.map { $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0)) ? Character($0) : "_" })
-  return name.first.map { ("0"..."9").contains($0) } ?? true ? "_" + name : name
+  func isDigit(_ character: Character) -> Bool { ("0"..."9").contains(character) }
+  let name = String(text.map { $0.isASCII && ($0.isLetter || isDigit($0)) ? $0 : "_" })
+  guard let first = name.first, !isDigit(first) else { return "_" + name }
+  return name
 }
 
 /// A number as Go's `ParseFloat` reads it.

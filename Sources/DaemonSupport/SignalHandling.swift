@@ -20,17 +20,22 @@ public enum ProcessSignal: Sendable, CaseIterable {
     }
   }
 
-  /// The signals as they come, in place of what they do by default. Ends when its task is cancelled; the default action does not
-  /// come back then.
+  /// The signals as they come, in place of what they do by default, from the moment this returns. Ends when the task that reads it is
+  /// cancelled; the default actions do not come back then.
   public static func stream(of signals: [ProcessSignal] = allCases) -> AsyncStream<ProcessSignal> {
     AsyncStream { continuation in
       let queue = DispatchQueue(label: "signals")
+      let registrations = DispatchGroup()
       let sources = signals.map { signal in
+        registrations.enter()
         let source = DispatchSource.makeSignalSource(signal: signal.number, queue: queue)
         source.setEventHandler { continuation.yield(signal) }
+        source.setRegistrationHandler { registrations.leave() }
         source.resume()
         return source
       }
+      // A signal that came before its source is registered would still end the process.
+      registrations.wait()
       continuation.onTermination = { _ in
         for source in sources { source.cancel() }
       }

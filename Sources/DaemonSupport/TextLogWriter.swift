@@ -16,7 +16,7 @@ package struct TextLogWriter: LogWriter {
 
   /// The line without its end.
   package func line(for record: LogRecord) -> String {
-    let time = record.time.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
+    let time = record.time.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
     let level = record.level.rawValue.uppercased()
     let padding = String(repeating: " ", count: max(0, 8 - level.count))
     var line = dimmed(time) + " " + coloured(level, for: record.level) + padding + " " + escapingControls(record.message)
