@@ -44,8 +44,7 @@ struct EventReader: ~Copyable, Sendable {
   }
 
   func require(_ field: Int, _ kind: csimdjson_kind, _ needed: String) throws(Rejection) {
-    let found = extractor.kind(field)
-    if found != kind { throw mismatch(field, needed) }
+    if extractor.kind(field) != kind { throw mismatch(field, needed) }
   }
 
   /// Whether an optional field is there; null is as if it were not.
@@ -64,6 +63,16 @@ struct EventReader: ~Copyable, Sendable {
   func optionalNumber(_ field: Int) throws(Rejection) -> Double? {
     if extractor.kind(field) == .CSIMDJSON_DOUBLE { return extractor.number(field) }
     return try has(field, .CSIMDJSON_INTEGER, "a number") ? extractor.number(field) : nil
+  }
+
+  /// A number that a 32-bit float can hold, as the store and the learner keep it.
+  func optionalFloat(_ field: Int) throws(Rejection) -> Double? {
+    guard let number = try optionalNumber(field) else { return nil }
+    guard Float(number).isFinite else {
+      throw Rejection(
+        .notFinite, field: names[field], "\(names[field]) is \(extractor.found(field)), which is beyond the range of a 32-bit float")
+    }
+    return number
   }
 
   func optionalObject(_ field: Int) throws(Rejection) -> String? {

@@ -127,7 +127,8 @@ struct FieldExtractor: ~Copyable, @unchecked Sendable {
   private func quoted(_ slice: csimdjson_slice, limit: Int) -> String {
     // A cut through a character leaves a replacement character, which is fit for a message.
     let start = String(decoding: slice.buffer.prefix(limit), as: UTF8.self)
-    let printable = String(String.UnicodeScalarView(start.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : $0 }))
+    let printable = String(
+      String.UnicodeScalarView(start.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : $0 }))
     return slice.length > limit ? printable + "…" : printable
   }
 }

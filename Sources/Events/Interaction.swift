@@ -8,7 +8,7 @@ public struct Interaction: Sendable, Equatable {
   public var type: UInt8
   /// Milliseconds since 1970.
   public var time: Int64
-  /// A rating, a price or a quantity; finite.
+  /// A rating, a price or a quantity; finite, also as a 32-bit float.
   public var value: Double?
   public var session: String?
   /// The `context` object as compact JSON text.

@@ -92,7 +92,7 @@ public struct InteractionDecoder: ~Copyable, Sendable {
         item: try reader.id(Field.item),
         type: type,
         time: time,
-        value: try reader.optionalNumber(Field.value),
+        value: try reader.optionalFloat(Field.value),
         session: try reader.optionalString(Field.session),
         context: try reader.optionalObject(Field.context),
         shown: try reader.optionalIDs(Field.shown, atMost: Self.maximumShown)))
@@ -106,7 +106,8 @@ public struct InteractionDecoder: ~Copyable, Sendable {
     if reader.extractor.withBytes(of: Field.type, { $0.equals(Array(Self.forgetType.utf8)) }) { return nil }
     let known = types.map { String(decoding: $0.name, as: UTF8.self) }.joined(separator: ", ")
     throw Rejection(
-      .unknownType, field: reader.name(Field.type), "\(reader.name(Field.type)) is \(reader.extractor.found(Field.type)), known are \(known)")
+      .unknownType, field: reader.name(Field.type),
+      "\(reader.name(Field.type)) is \(reader.extractor.found(Field.type)), known are \(known)")
   }
 }
 

@@ -20,6 +20,8 @@ public struct Rejection: Error, Sendable, Equatable, CustomStringConvertible {
     /// Given by the pipeline, which knows the user's newest interaction.
     case timeTooLate = "time_too_late"
     case outOfRange = "out_of_range"
+    /// Two different ids have the same hash: the later one is refused.
+    case idCollision = "id_collision"
     case notFinite = "not_finite"
     case featureDimension = "feature_dimension"
   }

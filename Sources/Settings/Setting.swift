@@ -80,7 +80,8 @@ public struct Setting: Sendable {
   ) -> Setting {
     Setting(
       key, path, allowed: "an integer from \(range.lowerBound) to \(range.upperBound)\(unit(of: key))", live: live, summary,
-      decode: { input throws(Mismatch) in .milliseconds(try decodeInteger(input, range)) }, text: { String($0[keyPath: path].wholeMilliseconds) })
+      decode: { input throws(Mismatch) in .milliseconds(try decodeInteger(input, range)) },
+      text: { String($0[keyPath: path].wholeMilliseconds) })
   }
 
   static func number(

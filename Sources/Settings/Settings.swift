@@ -35,7 +35,8 @@ public struct Settings: Sendable, Equatable {
 
     /// Whether the value of this property must not be shown.
     public func isSecret(property name: String) -> Bool {
-      secretProperties.contains(name) || ["password", "secret", "token", "jaas", "key.pem", "oauthbearer.config"].contains { name.contains($0) }
+      secretProperties.contains(name)
+        || ["password", "secret", "token", "jaas", "key.pem", "oauthbearer.config"].contains { name.contains($0) }
     }
   }
 

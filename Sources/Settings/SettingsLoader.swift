@@ -284,7 +284,8 @@ private struct SettingsLoader {
 
   /// Levenshtein's distance, of bounded texts.
   static func editDistance(_ a: String, _ b: String) -> Int {
-    let a = Array(a.utf8.prefix(128)), b = Array(b.utf8.prefix(128))
+    let a = Array(a.utf8.prefix(128))
+    let b = Array(b.utf8.prefix(128))
     var row = Array(0...b.count)
     for (i, x) in a.enumerated() {
       var diagonal = row[0]

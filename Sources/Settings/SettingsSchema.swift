@@ -23,7 +23,9 @@ public enum SettingsSchema {
 
   public static let settings: [Setting] = [
     .text("kafka.bootstrap_servers", \.kafka.bootstrapServers, allowed: "host:port, comma-separated", "Brokers to find the cluster by."),
-    .text("kafka.client_id", \.kafka.clientID, allowed: "text of 1 to 64 characters", "Name of this client in the broker's logs and quotas.") {
+    .text(
+      "kafka.client_id", \.kafka.clientID, allowed: "text of 1 to 64 characters", "Name of this client in the broker's logs and quotas."
+    ) {
       1...64 ~= $0.count
     },
     .text("kafka.group_id", \.kafka.groupID, "Consumer group, which also names the committed offsets that lag tools read."),
@@ -134,7 +136,8 @@ public enum SettingsSchema {
       "Scored interactions before the guard judges."),
     .integer("learner.seed", \.learner.seed, 0...Int.max, "Seed of all randomness."),
     .boolean(
-      "learner.deterministic", \.learner.deterministic, "One thread and learning paced by the stream: the same history gives the same bits."),
+      "learner.deterministic", \.learner.deterministic, "One thread and learning paced by the stream: the same history gives the same bits."
+    ),
 
     .integer("pool.size", \.pool.size, 1...10_000, "Items in a user's pool."),
     .integer("pool.max_age_versions", \.pool.maxAgeVersions, 1...1_000_000, "Model versions after which a pool is made afresh."),
@@ -146,19 +149,22 @@ public enum SettingsSchema {
       "ranker.max_age_ms", \.ranker.maxAge, 1000...31_536_000_000, live: true,
       "Age at which a list is published again though it did not change."),
     .integer("ranker.top_k", \.ranker.topK, 1...1000, live: true, "Items in a published list."),
-    .text("ranker.guest_key", \.ranker.guestKey, allowed: "text; empty publishes none", "Key of the list for guests: the popular items.") { _ in
+    .text("ranker.guest_key", \.ranker.guestKey, allowed: "text; empty publishes none", "Key of the list for guests: the popular items.") {
+      _ in
       true
     },
 
     excludedTypes,
-    .integer("rules.category_cap", \.rules.categoryCap, 0...1000, live: true, "Most items of one category in a published list; 0 is no cap."),
+    .integer(
+      "rules.category_cap", \.rules.categoryCap, 0...1000, live: true, "Most items of one category in a published list; 0 is no cap."),
 
     .integer("quality.k", \.quality.k, 1...1000, "Cut-off K of HR@K, NDCG@K and MRR@K."),
     .integer("quality.window_events", \.quality.windowEvents, 1...100_000_000, "Scored interactions that the figures are over."),
     .integer(
       "quality.popularity_window_events", \.quality.popularityWindowEvents, 1...100_000_000,
       "Interactions that the popularity beside it counts, which is also the list for guests."),
-    .duration("quality.log_interval_ms", \.quality.logInterval, 1000...86_400_000, live: true, "Time between two lines of figures in the log."),
+    .duration(
+      "quality.log_interval_ms", \.quality.logInterval, 1000...86_400_000, live: true, "Time between two lines of figures in the log."),
 
     .text(
       "admin.listen", \.admin.listen, allowed: "host:port, an IPv6 address in brackets",
@@ -172,7 +178,8 @@ public enum SettingsSchema {
     .choice("log.level", \.log.level, live: true, "Least severe level that is logged."),
     .choice("log.format", \.log.format, "Form of the log; auto is journald under systemd and text elsewhere."),
 
-    .duration("lifecycle.shutdown_timeout_ms", \.lifecycle.shutdownTimeout, 100...600_000, live: true, "Longest that a clean stop may take."),
+    .duration(
+      "lifecycle.shutdown_timeout_ms", \.lifecycle.shutdownTimeout, 100...600_000, live: true, "Longest that a clean stop may take."),
   ]
 
   private static func topic(_ key: String, _ path: any WritableKeyPath<Settings, String> & Sendable, _ summary: String) -> Setting {

@@ -73,7 +73,9 @@ extension DecodedItem {
 
 /// A string that a careless encoder gets wrong.
 func randomText(using generator: inout SeededGenerator, nonEmpty: Bool = true) -> String {
-  let alphabet: [Unicode.Scalar] = ["a", "Z", "0", "\"", "\\", "/", "\n", "\t", "\0", "\u{1F}", "\u{7F}", "é", "\u{2028}", "日", "🛒", "e\u{301}".unicodeScalars.last!]
+  let alphabet: [Unicode.Scalar] = [
+    "a", "Z", "0", "\"", "\\", "/", "\n", "\t", "\0", "\u{1F}", "\u{7F}", "é", "\u{2028}", "日", "🛒", "e\u{301}".unicodeScalars.last!,
+  ]
   var text = ""
   for _ in 0..<Int.random(in: (nonEmpty ? 1 : 0)...24, using: &generator) {
     text.unicodeScalars.append(alphabet.randomElement(using: &generator)!)

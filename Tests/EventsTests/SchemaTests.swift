@@ -17,13 +17,16 @@ import Testing
   private static let structural: Set<Rejection.Reason> = [.notAnObject, .missingField, .wrongType, .emptyID, .nullValue]
 
   @Test func refuseWhatTheDecodersRefuseForItsStructure() throws {
-    let interaction = try schema("interaction"), item = try schema("item")
+    let interaction = try schema("interaction")
+    let item = try schema("item")
     var checked = 0
-    for (text, reason, field) in InteractionDecoderTests.bad where Self.structural.contains(reason) && !(reason == .missingField && field == "user") {
+    for (text, reason, field) in InteractionDecoderTests.bad
+    where Self.structural.contains(reason) && !(reason == .missingField && field == "user") {
       #expect(try !interaction.errors(in: json(Array(text.utf8))).isEmpty, "\(text)")
       checked += 1
     }
-    for (text, reason, field) in ItemDecoderTests.bad where Self.structural.contains(reason) && !(reason == .missingField && field == "item") {
+    for (text, reason, field) in ItemDecoderTests.bad
+    where Self.structural.contains(reason) && !(reason == .missingField && field == "item") {
       #expect(try !item.errors(in: json(Array(text.utf8))).isEmpty, "\(text)")
       checked += 1
     }
@@ -70,7 +73,8 @@ import Testing
     for reason in Rejection.Reason.allCases {
       let letter = DeadLetter(
         key: nil, value: nil, headers: [], topic: "t", partition: 0, offset: 0, rejection: Rejection(reason, field: "user", "message"))
-      let headers = Dictionary(uniqueKeysWithValues: letter.headers.map { ($0.name, JSON.string(String(decoding: $0.value ?? [], as: UTF8.self))) })
+      let headers = Dictionary(
+        uniqueKeysWithValues: letter.headers.map { ($0.name, JSON.string(String(decoding: $0.value ?? [], as: UTF8.self))) })
       #expect(try schema("dead_letter_headers").errors(in: .object(headers)) == [])
     }
   }
@@ -83,7 +87,12 @@ import Testing
 
 /// JSON as a value, and the part of JSON Schema 2020-12 that the schemas use.
 private indirect enum JSON: Decodable, Equatable {
-  case null, boolean(Bool), number(Double), string(String), array([JSON]), object([String: JSON])
+  case null
+  case boolean(Bool)
+  case number(Double)
+  case string(String)
+  case array([JSON])
+  case object([String: JSON])
 
   init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
@@ -127,7 +136,8 @@ private indirect enum JSON: Decodable, Equatable {
       case "type": check((argument.elements ?? [argument]).contains { value.isOf(type: $0.text ?? "") }, keyword)
       case "enum": check(argument.elements?.contains(value), keyword)
       case "const": check(argument == value, keyword)
-      case "required": check(value.members.map { members in argument.elements?.allSatisfy { members[$0.text ?? ""] != nil } ?? false }, keyword)
+      case "required":
+        check(value.members.map { members in argument.elements?.allSatisfy { members[$0.text ?? ""] != nil } ?? false }, keyword)
       case "properties":
         for (name, schema) in argument.members ?? [:] {
           if let member = value[name] { errors += schema.errors(in: member, at: "\(path)/\(name)") }

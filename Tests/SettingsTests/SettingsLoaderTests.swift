@@ -173,7 +173,8 @@ import Testing
   }
 
   @Test func anUnknownVariableIsAWarning() throws {
-    let loaded = try Settings.load(yaml: "", name: "", environment: ["RODPOD_KAFKA_GROUPID": "x", "RODPOD_TEST_BOOTSTRAP": "x", "PATH": "x"])
+    let loaded = try Settings.load(
+      yaml: "", name: "", environment: ["RODPOD_KAFKA_GROUPID": "x", "RODPOD_TEST_BOOTSTRAP": "x", "PATH": "x"])
     #expect(loaded.settings == Settings())
     #expect(loaded.warnings == ["the variable RODPOD_KAFKA_GROUPID names no setting and is ignored"])
   }
@@ -232,7 +233,9 @@ import Testing
     #expect(try problems("log: " + String(repeating: "[", count: 100_000)).map(\.code) == [.syntax])
     #expect(try problems(String(repeating: "- ", count: 100_000)).map(\.code) == [.syntax])
     var bomb = "kafka: &a0 {x: [1, 2]}\n"
-    for level in 1...60 { bomb += "events: &a\(level) [*a\(level - 1), *a\(level - 1)]\n".replacingOccurrences(of: "events", with: "l\(level)") }
+    for level in 1...60 {
+      bomb += "events: &a\(level) [*a\(level - 1), *a\(level - 1)]\n".replacingOccurrences(of: "events", with: "l\(level)")
+    }
     bomb += "rules: {exclude_types: *a60}\n"
     let keys = try problems(bomb).map(\.key)
     #expect(keys.contains("l60") && keys.contains("rules.exclude_types"))

@@ -27,7 +27,9 @@ import Testing
   @Test func everyPropertyIsDeclared() {
     func leaves(_ value: Any) -> Int {
       let children = Mirror(reflecting: value).children
-      let isSection = !children.isEmpty && String(reflecting: type(of: value)).hasPrefix("Settings.Settings.") && Mirror(reflecting: value).displayStyle == .struct
+      let isSection =
+        !children.isEmpty && String(reflecting: type(of: value)).hasPrefix("Settings.Settings.")
+        && Mirror(reflecting: value).displayStyle == .struct
       return isSection ? children.reduce(0) { $0 + leaves($1.value) } : 1
     }
     let settings = Settings()
