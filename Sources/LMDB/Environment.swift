@@ -10,7 +10,8 @@ import CLMDB
 ///
 /// LMDB's rules, and who keeps them here:
 /// - one open a process, one writing process: `StoreLock`;
-/// - no `MDB_WRITEMAP` (a full disk would be SIGBUS), no `MDB_NOSYNC` (a power cut could corrupt), `MDB_NOTLS` always (a reader may move between threads);
+/// - no `MDB_WRITEMAP` (a full disk would be SIGBUS), no `MDB_NOSYNC` (a power cut could corrupt), `MDB_NOTLS` always (a reader may move
+///   between threads);
 /// - the map grows only with no transaction open in this process: `gate`;
 /// - a write transaction stays on one thread: it lives inside a synchronous closure;
 /// - not over a fork, not on a network file system: the caller.
@@ -54,7 +55,8 @@ public final class Environment: @unchecked Sendable {
 
   /// Opens the environment in the folder `path`; a writer makes the folder (0700) and the files (0600) when they are missing.
   ///
-  /// Throws `.inUse` when another process writes, `.alreadyOpen` when this process has it open, `.symbolicLink`, `.corrupted`, or what the system said.
+  /// Throws `.inUse` when another process writes, `.alreadyOpen` when this process has it open, `.symbolicLink`, `.corrupted`, or what
+  /// the system said.
   public init(path: String, options: Options = Options()) throws(LMDBError) {
     if !options.isReadOnly, mkdir(path, 0o700) != 0, errno != EEXIST { throw LMDBError(errno, "making \(path)") }
     let lock = try StoreLock(folder: path, isWriter: !options.isReadOnly)
@@ -132,6 +134,7 @@ public final class Environment: @unchecked Sendable {
   /// Runs `body` as the one writer and commits, unless `body` throws or called `abort()`. The commit is on disk when this returns.
   ///
   /// Throws `.mapFull` when there is no room: nothing was written; `grow(to:)`, then run it again.
+  @discardableResult
   public func write<Result>(_ body: (WriteTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
     gate.enterShared()
     defer { gate.leave() }
@@ -151,7 +154,8 @@ public final class Environment: @unchecked Sendable {
     return info.me_mapsize
   }
 
-  /// Makes the map larger, waiting for this process's transactions to end. Not to be called inside one. A smaller size than now does nothing.
+  /// Makes the map larger, waiting for this process's transactions to end. Not to be called inside one. A smaller size than now does
+  /// nothing.
   public func grow(to mapSize: Int) throws(LMDBError) {
     gate.enterExclusive()
     defer { gate.leave() }

@@ -8,7 +8,8 @@ import Synchronization
 /// Keeps a second writer, and a second open by this process, away from a store's folder.
 ///
 /// LMDB's own locks would let two daemons write in turn, each unaware of the other; and closing a second open in one process drops the
-/// process's POSIX locks on `lock.mdb` under the first. The `flock` belongs to the open file, so the kernel drops it whatever ends the process.
+/// process's POSIX locks on `lock.mdb` under the first. The `flock` belongs to the open file, so the kernel drops it whatever ends the
+/// process.
 struct StoreLock: ~Copyable {
   /// A folder as the kernel knows it, whatever path leads there.
   private struct Folder: Hashable {

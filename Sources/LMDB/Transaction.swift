@@ -9,7 +9,8 @@ public struct Database: Hashable, Sendable {
   }
 }
 
-/// One consistent view of the environment. It ends with the closure that it was given to; a handle that outlives it only throws `.badTransaction`.
+/// One consistent view of the environment. It ends with the closure that it was given to; a handle that outlives it only throws
+/// `.badTransaction`.
 ///
 /// Keys and values are handed out as spans over LMDB's pages, without a copy, inside closures. Do not write inside such a closure.
 public class ReadTransaction {
@@ -49,7 +50,7 @@ public class ReadTransaction {
 
   /// The value's bytes, lent by LMDB until the next write or the transaction's end.
   @usableFromInline
-  final func lookUp(_ database: Database, _ key: borrowing Span<UInt8>) throws(LMDBError) -> UnsafeBufferPointer<UInt8>? {
+  final func lookUp(_ database: Database, _ key: [UInt8]) throws(LMDBError) -> UnsafeBufferPointer<UInt8>? {
     let transaction = try pointer()
     var value = MDB_val()
     let status = key.withUnsafeBufferPointer { bytes in
@@ -64,14 +65,14 @@ public class ReadTransaction {
   /// What `body` makes of the value of `key`, or nil when there is none.
   @inlinable
   public final func get<Result>(
-    _ database: Database, _ key: borrowing Span<UInt8>, _ body: (Span<UInt8>) -> Result
+    _ database: Database, _ key: [UInt8], _ body: (Span<UInt8>) -> Result
   ) throws(LMDBError) -> Result? {
     guard let bytes = try lookUp(database, key) else { return nil }
     return body(Span(_unsafeElements: bytes))
   }
 
   /// A copy of the value of `key`, or nil when there is none.
-  public final func bytes(_ database: Database, _ key: borrowing Span<UInt8>) throws(LMDBError) -> [UInt8]? {
+  public final func bytes(_ database: Database, _ key: [UInt8]) throws(LMDBError) -> [UInt8]? {
     try lookUp(database, key).map { Array($0) }
   }
 
@@ -111,7 +112,7 @@ public final class WriteTransaction: ReadTransaction {
   ///
   /// - Parameter append: The key comes after all others; faster, and packs pages fully. Throws `.keyExists` when it does not.
   public func put(
-    _ database: Database, _ key: borrowing Span<UInt8>, _ value: borrowing Span<UInt8>, append: Bool = false
+    _ database: Database, _ key: [UInt8], _ value: [UInt8], append: Bool = false
   ) throws(LMDBError) {
     let transaction = try pointer()
     let status = key.withUnsafeBufferPointer { keyBytes in
@@ -126,7 +127,7 @@ public final class WriteTransaction: ReadTransaction {
 
   /// Removes `key`; returns whether it was there.
   @discardableResult
-  public func delete(_ database: Database, _ key: borrowing Span<UInt8>) throws(LMDBError) -> Bool {
+  public func delete(_ database: Database, _ key: [UInt8]) throws(LMDBError) -> Bool {
     let transaction = try pointer()
     let status = key.withUnsafeBufferPointer { bytes in
       var key = MDB_val(bytes)

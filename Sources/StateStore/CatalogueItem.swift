@@ -35,7 +35,8 @@ public struct CatalogueItem: Hashable, Sendable {
   public var number: ItemNumber
   /// The item's place in the model's matrices; nil exactly when it is retired. The lowest free one is taken, and given back on retirement.
   public var row: UInt32?
-  /// The catalogue change with which the item got its row. When it is newer than what a reader has seen, the row held another item or none before.
+  /// The catalogue change with which the item got its row. When it is newer than what a reader has seen, the row held another item or
+  /// none before.
   public var rowSince: UInt64
   /// The newest change of the item, its place in `catalogueChanges`.
   public var change: UInt64
@@ -60,7 +61,7 @@ public struct CatalogueItem: Hashable, Sendable {
 extension CatalogueItem {
   private static let version: UInt8 = 1
 
-  init(_ bytes: [UInt8], number: ItemNumber) throws(StateStoreError) {
+  package init(_ bytes: [UInt8], number: ItemNumber) throws(StateStoreError) {
     var reader = RecordReader(bytes)
     try reader.version(Self.version)
     id = try reader.string()
@@ -84,7 +85,7 @@ extension CatalogueItem {
     return try reader.string()
   }
 
-  func encode(to record: inout [UInt8]) {
+  package func encode(to record: inout [UInt8]) {
     record.append(Self.version)
     record.appendString(id)
     record.appendOptional(row) { $0.appendVarint(UInt64($1)) }

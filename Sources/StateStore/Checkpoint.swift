@@ -22,7 +22,7 @@ public struct CheckpointEntry: Hashable, Sendable {
 extension CheckpointEntry {
   private static let version: UInt8 = 1
 
-  init(_ bytes: [UInt8]) throws(StateStoreError) {
+  package init(_ bytes: [UInt8]) throws(StateStoreError) {
     var reader = RecordReader(bytes)
     try reader.version(Self.version)
     name = try reader.string()
@@ -32,7 +32,7 @@ extension CheckpointEntry {
     try reader.end()
   }
 
-  func encode(to record: inout [UInt8]) {
+  package func encode(to record: inout [UInt8]) {
     record.append(Self.version)
     record.appendString(name)
     record.append(contentsOf: sha256)

@@ -2,8 +2,8 @@ import Crypto
 
 /// How an external id of a user or an item becomes an LMDB key.
 ///
-/// A short id is its own key. A longer one is a tag and a hash, and the record then begins with the id itself, so that two ids with one hash
-/// are told apart. The tag byte never occurs in UTF-8, so no id is ever another one's hash.
+/// A short id is its own key. A longer one is a tag and a hash, and the record then begins with the id itself, so that two ids with one
+/// hash are told apart. The tag byte never occurs in UTF-8, so no id is ever another one's hash.
 package struct ExternalIDCoder: Sendable {
   /// 64 KiB, the longest id that is accepted.
   static let maximumLength = 65_536
@@ -23,7 +23,9 @@ package struct ExternalIDCoder: Sendable {
   func key(_ id: String) throws(StateStoreError) -> [UInt8] {
     let length = id.utf8.count
     guard length > 0 else { throw StateStoreError(.invalidID, "an id is empty") }
-    guard length <= Self.maximumLength else { throw StateStoreError(.invalidID, "an id has \(length) bytes; the most is \(Self.maximumLength)") }
+    guard length <= Self.maximumLength else {
+      throw StateStoreError(.invalidID, "an id has \(length) bytes; the most is \(Self.maximumLength)")
+    }
     let bytes = Array(id.utf8)
     return length <= Self.maximumDirectLength ? bytes : [Self.tag] + hash(bytes)
   }

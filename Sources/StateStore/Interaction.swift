@@ -63,10 +63,10 @@ public enum AppendOutcome: Hashable, Sendable {
 
 /// Interactions in time order as bytes, which can be appended to, shortened at the front and copied without being decoded.
 ///
-/// An entry is: item (varint), type (byte), `gap << 2 | seconds << 1 | hasValue` (varint), the value's bits if any. The gap is the time since the
-/// entry before, in ms, or in seconds where it is whole ones. The first entry's gap means nothing: its time is `firstTime`. So neither appending
-/// nor dropping the first touches another entry. About 8 bytes an interaction.
-struct PackedInteractions {
+/// An entry is: item (varint), type (byte), `gap << 2 | seconds << 1 | hasValue` (varint), the value's bits if any. The gap is the time
+/// since the entry before, in ms, or in seconds where it is whole ones. The first entry's gap means nothing: its time is `firstTime`. So
+/// neither appending nor dropping the first touches another entry. About 8 bytes an interaction.
+package struct PackedInteractions {
   /// Times lie within this many ms of 1970, so that no gap overflows.
   static let maximumTime: Int64 = 1 << 53
 
@@ -76,14 +76,14 @@ struct PackedInteractions {
   private var bytes: [UInt8] = []
   private var start = 0
 
-  init() {}
+  package init() {}
 
-  init(_ interactions: some Sequence<Interaction>) {
+  package init(_ interactions: some Sequence<Interaction>) {
     for interaction in interactions { append(interaction) }
   }
 
   /// Appends an interaction that is not older than the last.
-  mutating func append(_ interaction: Interaction) {
+  package mutating func append(_ interaction: Interaction) {
     precondition(count == 0 || interaction.time >= lastTime, "interactions are packed in time order")
     let gap = count == 0 ? 0 : UInt64(interaction.time - lastTime)
     if count == 0 { firstTime = interaction.time }
@@ -97,7 +97,7 @@ struct PackedInteractions {
   }
 
   /// Drops the oldest interactions so that at most `limit` are left.
-  mutating func keepLast(_ limit: Int) throws(StateStoreError) {
+  package mutating func keepLast(_ limit: Int) throws(StateStoreError) {
     guard count > limit else { return }
     guard limit > 0 else {
       self = PackedInteractions()
@@ -119,7 +119,7 @@ struct PackedInteractions {
     return time + Int64(gap)
   }
 
-  func decoded() throws(StateStoreError) -> [Interaction] {
+  package func decoded() throws(StateStoreError) -> [Interaction] {
     var interactions: [Interaction] = []
     interactions.reserveCapacity(count)
     var reader = RecordReader(bytes, from: start)

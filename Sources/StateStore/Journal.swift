@@ -39,12 +39,12 @@ public struct JournalRecord: Hashable, Sendable {
 /// target, shown items, packed context; for a forgotten user the fingerprint.
 ///
 /// The distances chain a user's entries, so that forgetting a user reads theirs alone.
-enum JournalCoding {
+package enum JournalCoding {
   private static let version: UInt8 = 1
   private static let interactionKind: UInt8 = 0
   private static let forgetKind: UInt8 = 1
 
-  static func encode(
+  package static func encode(
     _ event: UserInteraction, context: PackedInteractions, distanceToPrevious: UInt64, to record: inout [UInt8]
   ) {
     record.append(version)
@@ -61,13 +61,13 @@ enum JournalCoding {
     context.encode(to: &record)
   }
 
-  static func encode(forget user: UserFingerprint, to record: inout [UInt8]) {
+  package static func encode(forget user: UserFingerprint, to record: inout [UInt8]) {
     record.append(version)
     record.append(forgetKind)
     record.append(contentsOf: user.bytes)
   }
 
-  static func decode(_ bytes: [UInt8]) throws(StateStoreError) -> JournalEntry {
+  package static func decode(_ bytes: [UInt8]) throws(StateStoreError) -> JournalEntry {
     var reader = RecordReader(bytes)
     try reader.version(version)
     switch try reader.byte() {
@@ -96,7 +96,7 @@ enum JournalCoding {
   }
 
   /// Whose entry it is and how far back the user's entry before lies; nil for a `forget`.
-  static func link(_ bytes: [UInt8]) throws(StateStoreError) -> (user: String, distanceToPrevious: UInt64)? {
+  package static func link(_ bytes: [UInt8]) throws(StateStoreError) -> (user: String, distanceToPrevious: UInt64)? {
     var reader = RecordReader(bytes)
     try reader.version(version)
     guard try reader.byte() == interactionKind else { return nil }

@@ -21,7 +21,8 @@ public struct PoolRecord: Hashable, Sendable {
   public var revision: UInt64
   /// Best first.
   public var items: [ItemNumber]
-  /// One an item. Kept to 1/65,535 of the span between the highest and the lowest, which both are kept exactly; order is kept, though near scores may become equal.
+  /// One an item. Kept to 1/65,535 of the span between the highest and the lowest, which both are kept exactly; order is kept, though
+  /// near scores may become equal.
   public var scores: [Float]
   public var published: Publication?
   /// Milliseconds since 1970.
@@ -43,7 +44,7 @@ public struct PoolRecord: Hashable, Sendable {
 extension PoolRecord {
   private static let version: UInt8 = 1
 
-  init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
+  package init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
     var reader = RecordReader(bytes)
     try reader.version(Self.version)
     try ExternalIDCoder.checkIdentity(user, key: key, from: &reader)
@@ -66,7 +67,7 @@ extension PoolRecord {
     try reader.end()
   }
 
-  func encode(user: String, key: [UInt8], to record: inout [UInt8]) {
+  package func encode(user: String, key: [UInt8], to record: inout [UInt8]) {
     record.append(Self.version)
     ExternalIDCoder.appendIdentity(user, key: key, to: &record)
     record.appendVarint(modelVersion)
@@ -83,7 +84,8 @@ extension PoolRecord {
   }
 }
 
-/// Scores as 16 bits each between the lowest and the highest: half of a pool's size would be scores otherwise. Not finite ones are kept whole.
+/// Scores as 16 bits each between the lowest and the highest: half of a pool's size would be scores otherwise. Not finite ones are kept
+/// whole.
 private enum ScoreCoding {
   private static let steps: Float = 65_535
 

@@ -23,6 +23,11 @@ public class ReadTransaction {
     return try SequenceRecord(bytes, user: user, key: key).decoded(user: user)
   }
 
+  /// How many bytes the user's sequence takes.
+  package final func sequenceByteCount(of user: String) throws(StateStoreError) -> Int {
+    try value(databases.sequences, try coder.key(user))?.count ?? 0
+  }
+
   /// Up to `limit` users with their sequences, in the order of their keys, after the user `after`.
   public final func sequences(after: String? = nil, limit: Int) throws(StateStoreError) -> [UserSequence] {
     try settle()
@@ -119,8 +124,8 @@ public class ReadTransaction {
 
   /// The first and the last sequence in the journal; nil when it is empty.
   public final func journalBounds() throws(StateStoreError) -> ClosedRange<UInt64>? {
-    guard let firstKey = try firstKey(databases.journal), let lastKey = try self.firstKey(databases.journal, reverse: true) else { return nil }
-    guard let first = firstKey.span.bigEndian(UInt64.self), let last = lastKey.span.bigEndian(UInt64.self), first <= last else {
+    guard let lowest = try firstKey(databases.journal), let highest = try firstKey(databases.journal, reverse: true) else { return nil }
+    guard let first = lowest.span.bigEndian(UInt64.self), let last = highest.span.bigEndian(UInt64.self), first <= last else {
       throw RecordReader.damaged
     }
     return first...last
@@ -209,7 +214,7 @@ public struct PartitionOffset: Hashable, Sendable {
 /// LMDB's calls with the store's error.
 extension ReadTransaction {
   final func value(_ database: Database, _ key: [UInt8]) throws(StateStoreError) -> [UInt8]? {
-    do throws(LMDBError) { return try lmdb.bytes(database, key.span) } catch { throw StateStoreError(error) }
+    do throws(LMDBError) { return try lmdb.bytes(database, key) } catch { throw StateStoreError(error) }
   }
 
   final func count(_ database: Database) throws(StateStoreError) -> Int {

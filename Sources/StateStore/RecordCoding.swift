@@ -1,5 +1,6 @@
 // Records are bytes: a version, then fields in a fixed order. Integers that are mostly small are LEB128 varints (signed ones zigzag);
-// the others and floating-point bits are little-endian. A reader checks every length, because a damaged page must be an error and not a crash.
+// the others and floating-point bits are little-endian. A reader checks every length, because a damaged page must be an error and not a
+// crash.
 
 extension [UInt8] {
   @inline(__always)

@@ -44,7 +44,7 @@ public struct StaleUser: Hashable, Sendable {
 extension StaleMark {
   private static let version: UInt8 = 1
 
-  init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
+  package init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
     var reader = RecordReader(bytes)
     try reader.version(Self.version)
     try ExternalIDCoder.checkIdentity(user, key: key, from: &reader)
@@ -67,7 +67,7 @@ extension StaleMark {
     try reader.end()
   }
 
-  func encode(user: String, key: [UInt8], to record: inout [UInt8]) {
+  package func encode(user: String, key: [UInt8], to record: inout [UInt8]) {
     record.append(Self.version)
     ExternalIDCoder.appendIdentity(user, key: key, to: &record)
     record.appendSigned(dueTime)

@@ -2,8 +2,9 @@ import Crypto
 import LMDB
 
 extension ReadTransaction {
-  /// The SHA-256 (32 bytes) of sequences, catalogue and offsets: the same for the same history, however its topics were interleaved and however often
-  /// it was interrupted. Hence by external ids and type names, without numbers, rows, partitions of users and journal sequences.
+  /// The SHA-256 (32 bytes) of sequences, catalogue and offsets: the same for the same history, however its topics were interleaved and
+  /// however often it was interrupted. Hence by external ids and type names, without numbers, rows, partitions of users and journal
+  /// sequences.
   ///
   /// Each part goes in the order of the keys; every text and list has its length in front, so that no two states give the same bytes.
   public final func digest() throws(StateStoreError) -> [UInt8] {

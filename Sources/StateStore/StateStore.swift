@@ -1,7 +1,8 @@
 import LMDB
 import Synchronization
 
-/// What the daemon knows, kept in LMDB: user sequences, the journal, candidate pools, the catalogue, stale marks, offsets and the checkpoint registry.
+/// What the daemon knows, kept in LMDB: user sequences, the journal, candidate pools, the catalogue, stale marks, offsets and the
+/// checkpoint registry.
 ///
 /// One process writes; others may open it read-only beside it. Ids are compared by their UTF-8 bytes.
 /// The closures of `read` and `write` are synchronous: a transaction stays on its thread and crosses no `await`. They do not nest.
@@ -120,8 +121,9 @@ public final class StateStore: Sendable {
 
   /// Runs `body` as the one writer and commits all that it did, or nothing when it throws. On disk when this returns.
   ///
-  /// When the map is full it grows and `body` runs AGAIN from the beginning: it must not have effects elsewhere that could not happen twice.
-  /// Throws `.full` at `maximumBytes`; nothing was written, and the caller may go on later.
+  /// When the map is full it grows and `body` runs AGAIN from the beginning: it must not have effects elsewhere that could not happen
+  /// twice. Throws `.full` at `maximumBytes`; nothing was written, and the caller may go on later.
+  @discardableResult
   public func write<Result>(
     _ purpose: Purpose = .normal, _ body: (WriteTransaction) throws(StateStoreError) -> Result
   ) throws(StateStoreError) -> Result {
@@ -218,7 +220,7 @@ public final class StateStore: Sendable {
     do throws(LMDBError) {
       guard let meta = try environment.existingDatabase(Databases.metaName) else { return nil }
       return try environment.read { (transaction) throws(LMDBError) in
-        try transaction.get(meta, MetaKey.schema.span) { $0.bigEndian(UInt32.self) } ?? nil
+        try transaction.get(meta, MetaKey.schema) { $0.bigEndian(UInt32.self) } ?? nil
       }
     } catch {
       throw StateStoreError(error)

@@ -19,20 +19,20 @@ public struct UserSequence: Hashable, Sendable {
 /// A user's sequence as its record holds it, with the interactions still packed.
 ///
 /// Record: version, the id where the key is a hash, partition, last journal sequence, packed interactions.
-struct SequenceRecord {
+package struct SequenceRecord {
   private static let version: UInt8 = 1
 
   var partition: Int32
   var lastJournalSequence: UInt64
   var interactions: PackedInteractions
 
-  init(partition: Int32) {
+  package init(partition: Int32, lastJournalSequence: UInt64 = 0, interactions: PackedInteractions = PackedInteractions()) {
     self.partition = partition
-    self.lastJournalSequence = 0
-    self.interactions = PackedInteractions()
+    self.lastJournalSequence = lastJournalSequence
+    self.interactions = interactions
   }
 
-  init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
+  package init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
     var reader = RecordReader(bytes)
     try reader.version(Self.version)
     try ExternalIDCoder.checkIdentity(user, key: key, from: &reader)
@@ -40,7 +40,7 @@ struct SequenceRecord {
   }
 
   /// Reads a record whose user is not known beforehand.
-  static func withUser(_ bytes: [UInt8], key: [UInt8]) throws(StateStoreError) -> (user: String, record: SequenceRecord) {
+  package static func withUser(_ bytes: [UInt8], key: [UInt8]) throws(StateStoreError) -> (user: String, record: SequenceRecord) {
     var reader = RecordReader(bytes)
     try reader.version(version)
     let user = try ExternalIDCoder.readIdentity(key: key, from: &reader)
@@ -53,7 +53,7 @@ struct SequenceRecord {
     interactions = try PackedInteractions(from: &reader)
   }
 
-  func encode(user: String, key: [UInt8], to record: inout [UInt8]) {
+  package func encode(user: String, key: [UInt8], to record: inout [UInt8]) {
     record.append(Self.version)
     ExternalIDCoder.appendIdentity(user, key: key, to: &record)
     record.appendVarint(UInt64(UInt32(bitPattern: partition)))
@@ -61,7 +61,7 @@ struct SequenceRecord {
     interactions.encode(to: &record)
   }
 
-  func decoded(user: String) throws(StateStoreError) -> UserSequence {
+  package func decoded(user: String) throws(StateStoreError) -> UserSequence {
     UserSequence(
       user: user, partition: partition, interactions: try interactions.decoded(), lastJournalSequence: lastJournalSequence)
   }

@@ -141,7 +141,8 @@ public final class WriteTransaction: ReadTransaction {
 
   /// Stores a user's pool, before the list with its revision is published.
   ///
-  /// Throws `.revisionNotRising` when its revision is lower than the stored one: the same is for a pool made anew whose list does not go out.
+  /// Throws `.revisionNotRising` when its revision is lower than the stored one: the same is for a pool made anew whose list does not go
+  /// out.
   public func putPool(_ pool: PoolRecord, of user: String) throws(StateStoreError) {
     guard pool.items.count == pool.scores.count else {
       throw StateStoreError(.invalidValue, "a pool has \(pool.items.count) items and \(pool.scores.count) scores")
@@ -188,7 +189,8 @@ public final class WriteTransaction: ReadTransaction {
     return names
   }
 
-  /// Removes up to `limit` journal entries that come before a sequence; returns how many. The caller sees to it that they were learned from.
+  /// Removes up to `limit` journal entries that come before a sequence; returns how many. The caller sees to it that they were learned
+  /// from.
   @discardableResult
   public func trimJournal(keepingFrom sequence: UInt64, limit: Int = .max) throws(StateStoreError) -> Int {
     try lmdbCall { (writer) throws(LMDBError) in
@@ -196,8 +198,8 @@ public final class WriteTransaction: ReadTransaction {
     }
   }
 
-  /// Erases a user: sequence, pool, stale mark, and all their journal entries. Appends a `.forget` entry, so that the learner drops its examples too,
-  /// and returns its sequence. Only the fingerprint in that entry is left, until it is trimmed.
+  /// Erases a user: sequence, pool, stale mark, and all their journal entries. Appends a `.forget` entry, so that the learner drops its
+  /// examples too, and returns its sequence. Only the fingerprint in that entry is left, until it is trimmed.
   @discardableResult
   public func forget(_ id: String) throws(StateStoreError) -> UInt64 {
     let user = try loaded(id)
@@ -367,11 +369,11 @@ extension WriteTransaction {
 /// LMDB's calls with the store's error.
 extension WriteTransaction {
   func put(_ database: Database, _ key: [UInt8], _ value: [UInt8], append: Bool = false) throws(StateStoreError) {
-    try lmdbCall { (writer) throws(LMDBError) in try writer.put(database, key.span, value.span, append: append) }
+    try lmdbCall { (writer) throws(LMDBError) in try writer.put(database, key, value, append: append) }
   }
 
   func delete(_ database: Database, _ key: [UInt8]) throws(StateStoreError) {
-    _ = try lmdbCall { (writer) throws(LMDBError) in try writer.delete(database, key.span) }
+    _ = try lmdbCall { (writer) throws(LMDBError) in try writer.delete(database, key) }
   }
 
   @inline(__always)

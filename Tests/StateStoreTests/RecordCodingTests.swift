@@ -1,0 +1,121 @@
+import StateStore
+import Testing
+
+/// Records as they may come from a damaged page: reading must give a value or throw, and never trap.
+struct RecordCodingTests {
+  private static let longID = String(repeating: "x", count: 600)
+
+  private static let interactions = [
+    Interaction(1, time: 1_000), Interaction(70_000, type: 3, time: 2_500, value: 1.25), Interaction(.max, time: 90_000_000),
+  ]
+
+  /// Each kind of record: a true one and its reader, with a short key and with a hash.
+  private static let records: [(name: String, bytes: [UInt8], read: @Sendable ([UInt8]) throws -> Void)] = {
+    var records: [(name: String, bytes: [UInt8], read: @Sendable ([UInt8]) throws -> Void)] = []
+    for (id, key) in [("ada", Array("ada".utf8)), (longID, [0xFF] + [UInt8](repeating: 1, count: 32))] {
+      var sequence: [UInt8] = []
+      SequenceRecord(partition: 3, lastJournalSequence: 900, interactions: PackedInteractions(interactions))
+        .encode(user: id, key: key, to: &sequence)
+      records.append(("sequence", sequence, { _ = try SequenceRecord($0, user: id, key: key).decoded(user: id) }))
+      records.append(("sequence without user", sequence, { _ = try SequenceRecord.withUser($0, key: key).record.decoded(user: id) }))
+      var pool: [UInt8] = []
+      let items = (0..<9).map { ItemNumber(rawValue: $0 * 1_000) }
+      PoolRecord(
+        modelVersion: 9, revision: 8, items: items, scores: items.map { Float($0.rawValue) },
+        published: .init(digest: 5, count: 3, time: 2), madeTime: 1
+      ).encode(user: id, key: key, to: &pool)
+      records.append(("pool", pool, { _ = try PoolRecord($0, user: id, key: key) }))
+      var mark: [UInt8] = []
+      StaleMark(sequence: 7, asOf: AsOf(topic: "interactions", partition: 2, offset: 1 << 40, time: -5), dueTime: 12)
+        .encode(user: id, key: key, to: &mark)
+      records.append(("stale mark", mark, { _ = try StaleMark($0, user: id, key: key) }))
+    }
+    var entry: [UInt8] = []
+    JournalCoding.encode(
+      UserInteraction(user: "ada", partition: 0, interaction: interactions[1], shown: [ItemNumber(rawValue: 4)]),
+      context: PackedInteractions(interactions), distanceToPrevious: 12, to: &entry)
+    records.append(("journal entry", entry, { _ = try JournalCoding.decode($0) }))
+    records.append(("journal link", entry, { _ = try JournalCoding.link($0) }))
+    var forget: [UInt8] = []
+    JournalCoding.encode(forget: UserFingerprint("ada"), to: &forget)
+    records.append(("forget entry", forget, { _ = try JournalCoding.decode($0) }))
+    var item: [UInt8] = []
+    let description = ItemDescription(
+      title: "Sofa", categories: ["a", "b"], brand: "Acme", price: 1, features: ["text": [1, 2, 3], "image": []])
+    CatalogueItem(id: "a", number: ItemNumber(rawValue: 1), row: 4, rowSince: 2, change: 3, state: .described(description)).encode(to: &item)
+    records.append(("item", item, { _ = try CatalogueItem($0, number: ItemNumber(rawValue: 1)) }))
+    var checkpoint: [UInt8] = []
+    CheckpointEntry(name: "model", sha256: [UInt8](repeating: 1, count: 32), modelVersion: 3, cursor: 4).encode(to: &checkpoint)
+    records.append(("checkpoint", checkpoint, { _ = try CheckpointEntry($0) }))
+    return records
+  }()
+
+  @Test func trueRecordsAreRead() throws {
+    for record in Self.records { try record.read(record.bytes) }
+  }
+
+  @Test func everyTruncationIsAnError() {
+    for record in Self.records where record.name != "journal link" {
+      for length in 0..<record.bytes.count {
+        #expect(throws: StateStoreError.self, "\(record.name) cut to \(length)") { try record.read(Array(record.bytes[..<length])) }
+      }
+    }
+  }
+
+  @Test func anUnknownVersionIsAnError() {
+    for record in Self.records {
+      #expect(throws: StateStoreError.self, "\(record.name)") { try record.read([record.bytes[0] + 1] + record.bytes.dropFirst()) }
+    }
+  }
+
+  @Test func damagedBytesNeverTrap() {
+    var generator = SeededGenerator(seed: 3)
+    var thrown = 0
+    for record in Self.records {
+      for _ in 0..<20_000 {
+        var bytes = record.bytes
+        for _ in 0...generator.below(6) {
+          // Bytes that make long varints are the dangerous ones.
+          bytes[generator.below(bytes.count)] = [0xFF, 0x80, 0x7F, 0, UInt8(generator.below(256))].randomElement(using: &generator)!
+        }
+        if generator.below(3) == 0 { bytes.removeLast(generator.below(bytes.count)) }
+        if generator.below(3) == 0 { bytes += (0..<generator.below(12)).map { _ in generator.below(2) == 0 ? 0xFF : UInt8(generator.below(256)) } }
+        do { try record.read(bytes) } catch { thrown += 1 }
+      }
+    }
+    #expect(thrown > 20_000)
+  }
+
+  @Test func randomBytesNeverTrap() {
+    var generator = SeededGenerator(seed: 8)
+    for record in Self.records {
+      for _ in 0..<20_000 {
+        let bytes = record.bytes.prefix(1 + generator.below(3)) + (0..<generator.below(60)).map { _ in UInt8(generator.below(256)) }
+        do { try record.read(Array(bytes)) } catch { #expect(error is StateStoreError) }
+      }
+    }
+  }
+
+  @Test func packedInteractionsAreShortenedAndLengthenedLikeAList() throws {
+    var generator = SeededGenerator(seed: 5)
+    for _ in 0..<300 {
+      var packed = PackedInteractions()
+      var list: [Interaction] = []
+      var time = Int64(generator.below(1_000)) - 500
+      for _ in 0..<generator.below(30) {
+        // Gaps of nothing, of whole seconds, and of any length.
+        time += [0, Int64(generator.below(9)) * 1_000, Int64(generator.below(1_000_000))].randomElement(using: &generator)!
+        let interaction = Interaction(
+          UInt32(generator.below(1 << 22)), type: UInt8(generator.below(256)), time: time, value: generator.below(2) == 0 ? nil : 0.5)
+        packed.append(interaction)
+        list.append(interaction)
+        if generator.below(4) == 0 {
+          let limit = generator.below(8)
+          try packed.keepLast(limit)
+          list = list.suffix(limit)
+        }
+        #expect(try packed.decoded() == list)
+      }
+    }
+  }
+}
