@@ -7,7 +7,7 @@ public import ServiceLifecycle
 
 /// The daemon's HTTP server: health, metrics, status page and look-ups.
 ///
-/// It has one event loop thread, since the machine's cores are for learning and ranking.
+/// All servers of the process share one event loop thread, since the machine's cores are for learning and ranking.
 public struct AdminServer: Service {
   private let configuration: AdminConfiguration
   private let status: any StatusSource
@@ -29,21 +29,12 @@ public struct AdminServer: Service {
     self.onListening = onListening
   }
 
+  /// Never shut down, as NIO's own shared groups: connections that are closing may still hand it work after the server has ended.
+  private static let eventLoops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+
   /// Serves until graceful shutdown or cancellation.
   /// - Throws: when the address cannot be bound.
   public func run() async throws {
-    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-    let result: Result<Void, any Error>
-    do {
-      result = .success(try await serve(on: group))
-    } catch {
-      result = .failure(error)
-    }
-    try await group.shutdownGracefully()
-    try result.get()
-  }
-
-  private func serve(on group: any EventLoopGroup) async throws {
     let history = StatusHistory()
     let limits = configuration.limits
     let application = Application(
@@ -62,7 +53,7 @@ public struct AdminServer: Service {
         logger.info("the admin server listens", metadata: ["address": "\(host)", "port": "\(port)"])
         onListening(port)
       },
-      eventLoopGroupProvider: .shared(group),
+      eventLoopGroupProvider: .shared(Self.eventLoops),
       logger: logger)
 
     try await withThrowingTaskGroup(of: Void.self) { tasks in

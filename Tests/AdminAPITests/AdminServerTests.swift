@@ -265,28 +265,23 @@ struct AdminLimitsTests {
   }
 
   @Test func aBodyTooLongIsRefusedWhenItIsAnnouncedAndCutOffWhenItIsNot() async throws {
-    try await withServer(limits: limits { $0.bodyBytes = 1000 }) { client in
+    try await withServer(limits: limits { $0.bodyBytes = 1000; $0.requestTime = .seconds(3600) }) { client in
       #expect(await client.send("POST", "/healthz", body: String(repeating: "x", count: 1000)).status == 405)
       #expect(await client.send("POST", "/healthz", headers: ["Content-Length: 1001"]).status == 413)
       let head = "POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
       let chunk = "3e8\r\n" + String(repeating: "x", count: 1000) + "\r\n"
-      // It would stay open for twenty seconds if the server did not close it.
-      let clock = ContinuousClock()
-      let started = clock.now
-      _ = await client.exchange([head, chunk, chunk])
-      #expect(clock.now - started < .seconds(15))
+      #expect(await client.exchange([head, chunk, chunk]).isClosed)
     }
   }
 
   @Test func aRequestThatDoesNotArriveWholeInTimeEndsItsConnection() async throws {
     try await withServer(limits: limits { $0.requestTime = .milliseconds(300); $0.idleTime = .milliseconds(300) }) { client in
-      let clock = ContinuousClock()
-      let started = clock.now
       async let silent = client.exchange([])
       async let halfHead = client.exchange(["GET /healthz HTTP/1.1\r\nHost: local"])
       async let halfBody = client.exchange(["POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nxx"])
-      _ = await (silent, halfHead, halfBody)
-      #expect(clock.now - started < .seconds(15))
+      #expect(await silent.isClosed)
+      #expect(await halfHead.isClosed)
+      #expect(await halfBody.isClosed)
       #expect(await client.get("/healthz").status == 200)
     }
   }
@@ -303,7 +298,7 @@ struct AdminLimitsTests {
   @Test func nonsenseIsABadRequestAndTheServerGoesOn() async throws {
     try await withServer(limits: limits { $0.idleTime = .seconds(1) }) { client in
       for nonsense in ["\u{0}\u{1}\u{2}\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
-        let answer = HTTPClient.parse(await client.exchange([nonsense]))
+        let answer = HTTPClient.parse(await client.exchange([nonsense]).received)
         #expect(answer.status == 400 || answer.status == 0 || answer.status == 421)
       }
       #expect(await client.get("/healthz").status == 200)
@@ -316,7 +311,8 @@ struct AdminLimitsTests {
       async let first = client.exchange([])
       async let second = client.exchange([])
       let answer = await client.get("/healthz")
-      _ = await (first, second)
+      #expect(await first.isClosed)
+      #expect(await second.isClosed)
       #expect(answer.status == 200)
     }
   }
@@ -325,7 +321,7 @@ struct AdminLimitsTests {
     try await withServer { client in
       let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
       let answers = await client.exchange([request + "\r\n", request + "\r\n", request + "Connection: close\r\n\r\n"])
-      #expect(String(decoding: answers, as: UTF8.self).components(separatedBy: "HTTP/1.1 200 OK").count == 4)
+      #expect(String(decoding: answers.received, as: UTF8.self).components(separatedBy: "HTTP/1.1 200 OK").count == 4)
     }
   }
 

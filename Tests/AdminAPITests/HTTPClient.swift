@@ -26,13 +26,14 @@ struct HTTPClient: Sendable {
     var lines = ["\(method) \(path) HTTP/1.1", "Connection: close"] + headers
     if !headers.contains(where: { $0.lowercased().hasPrefix("host:") }) { lines.append("Host: 127.0.0.1:\(port)") }
     if !body.isEmpty { lines.append("Content-Length: \(body.utf8.count)") }
-    return Self.parse(await exchange([lines.joined(separator: "\r\n") + "\r\n\r\n" + body]))
+    return Self.parse(await exchange([lines.joined(separator: "\r\n") + "\r\n\r\n" + body]).received)
   }
 
   func get(_ path: String, headers: [String] = []) async -> Answer { await send("GET", path, headers: headers) }
 
-  /// Sends the pieces and reads until the server closes the connection, or 20 seconds have passed without a byte.
-  func exchange(_ pieces: [String]) async -> Data {
+  /// Sends the pieces and reads until the server closes the connection, or, for a server that never does, 20 seconds have passed without
+  /// a byte.
+  func exchange(_ pieces: [String]) async -> (received: Data, isClosed: Bool) {
     await withCheckedContinuation { continuation in
       Thread.detachNewThread { [port] in
         continuation.resume(returning: Self.exchange(pieces, port: port))
@@ -40,7 +41,7 @@ struct HTTPClient: Sendable {
     }
   }
 
-  private static func exchange(_ pieces: [String], port: Int) -> Data {
+  private static func exchange(_ pieces: [String], port: Int) -> (received: Data, isClosed: Bool) {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(descriptor) }
     var patience = timeval(tv_sec: 20, tv_usec: 0)
@@ -52,7 +53,7 @@ struct HTTPClient: Sendable {
     let connected = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
     }
-    guard connected == 0 else { return Data() }
+    guard connected == 0 else { return (Data(), false) }
     for piece in pieces {
       var rest = Array(piece.utf8)[...]
       while !rest.isEmpty {
@@ -65,7 +66,7 @@ struct HTTPClient: Sendable {
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     while true {
       let count = recv(descriptor, &buffer, buffer.count, 0)
-      guard count > 0 else { return received }
+      guard count > 0 else { return (received, count == 0 || errno == ECONNRESET) }
       received.append(contentsOf: buffer[..<count])
     }
   }
