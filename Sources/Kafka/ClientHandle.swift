@@ -168,7 +168,7 @@ final class ClientHandle: @unchecked Sendable {
   }
 }
 
-/// What is known to crash or to lose data in librdkafka 2.0.2 is refused before librdkafka sees it.
+/// What is known to crash librdkafka 2.0.2 or to hide a loss of data is refused before librdkafka sees it.
 private func refuseDangerous(_ properties: [String: String]) throws(KafkaError) {
   if properties["partition.assignment.strategy"]?.contains("cooperative-sticky") == true {
     throw KafkaError(
@@ -177,6 +177,10 @@ private func refuseDangerous(_ properties: [String: String]) throws(KafkaError) 
   }
   if properties["client.rack"]?.isEmpty == false {
     throw KafkaError(code: .invalidConfiguration, message: "client.rack crashes librdkafka before 2.1.1: leave it out")
+  }
+  if let level = properties["log_level"].flatMap({ Int($0) }), level < 4 {
+    throw KafkaError(
+      code: .invalidConfiguration, message: "log_level=\(level) hides the warning of an offset out of range: 4 or more is allowed")
   }
   if let count = properties["client.id"]?.utf8.count, count > 128 {
     throw KafkaError(

@@ -76,7 +76,12 @@ public final class Consumer {
   private var lastTopicIndex = 0
   private var isClosed = false
 
-  private var client: OpaquePointer { handle.pointer }
+  private var client: OpaquePointer {
+    get throws(KafkaError) {
+      guard !isClosed else { throw KafkaError(code: .wrongState, message: "the consumer is closed") }
+      return handle.pointer
+    }
+  }
 
   /// Makes the client; it connects when it subscribes.
   /// - Parameter properties: librdkafka's. Unless given, `auto.offset.reset` is `earliest` and `partition.assignment.strategy` is
@@ -103,15 +108,19 @@ public final class Consumer {
     if let pattern = topics.first(where: { $0.hasPrefix("^") }) {
       throw KafkaError(code: .invalidConfiguration, message: "\(pattern): a topic's name, not a pattern, is needed")
     }
+    let client = try client
     for topic in topics { intern(topic) }
     try withPartitionList(topics.map { TopicPartition($0, -1) }) { list throws(KafkaError) in
       try KafkaError.check(rd_kafka_subscribe(client, list), "subscribe", client: client)
     }
   }
 
-  /// Reads just these partitions, without a group's say. Call it once: a second assignment while librdkafka still stops the first
-  /// aborts the process in this version.
+  /// Reads just these partitions, without a group's say.
+  /// - Throws: `wrongState` when there is an assignment: to make another while librdkafka still stops the first would abort the process
+  ///   in this version (`rktp_started` in rdkafka_assignment.c).
   public func assign(_ positions: [TopicPartition: StartPosition]) throws(KafkaError) {
+    let client = try client
+    guard assignment.isEmpty else { throw KafkaError(code: .wrongState, message: "assign: partitions are assigned already") }
     let sorted = positions.sorted { $0.key < $1.key }
     for (partition, _) in sorted { intern(partition.topic) }
     try withPartitionList(sorted.map { ($0.key, $0.value.raw) }) { list throws(KafkaError) in
@@ -130,7 +139,7 @@ public final class Consumer {
     maximumCount: Int, maximumBytes: Int = .max, timeout: Duration, _ body: (borrowing Message) -> Void
   ) -> PollResult {
     var result = PollResult()
-    guard !isClosed else { return result }
+    guard let client = try? client else { return result }
     var wait = timeout.milliseconds
     var taken = 0
     // Not rd_kafka_consume_batch_queue: together with pausing it skips offsets in this version.
@@ -139,7 +148,7 @@ public final class Consumer {
       wait = 0
       taken += 1
       guard raw.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
-        take(notice: raw, into: &result)
+        take(notice: raw, of: client, into: &result)
         continue
       }
       let message = Message(raw: raw, topicIndex: topicIndex(of: raw.pointee.rkt))
@@ -157,6 +166,7 @@ public final class Consumer {
 
   /// Stops delivering these partitions until `resume`. What was fetched ahead is thrown away, so pause seldom.
   public func pause(_ partitions: some Sequence<TopicPartition>) throws(KafkaError) {
+    let client = try client
     let wanted = partitions.filter { assignment.contains($0) && !paused.contains($0) }
     guard !wanted.isEmpty else { return }
     try withPartitionList(wanted) { list throws(KafkaError) in
@@ -168,6 +178,7 @@ public final class Consumer {
   /// Goes on with those of the partitions that are paused. The others are left alone: in this version of librdkafka, resuming a
   /// partition that is not paused rewinds it.
   public func resume(_ partitions: some Sequence<TopicPartition>) throws(KafkaError) {
+    let client = try client
     let wanted = partitions.filter(paused.contains)
     guard !wanted.isEmpty else { return }
     try withPartitionList(wanted) { list throws(KafkaError) in
@@ -179,6 +190,7 @@ public final class Consumer {
   /// Moves the reading of an assigned partition. No message from before the move comes after it.
   /// - Throws: `wrongState` for a partition which is not being read (yet).
   public func seek(_ partition: TopicPartition, to position: StartPosition) throws(KafkaError) {
+    let client = try client
     try withPartitionList([(key: partition, value: position.raw)]) { list throws(KafkaError) in
       // Without a bound: finite ones are a thousand times too short in this version. The wait is for a thread, not for the network.
       if let error = KafkaError(consuming: rd_kafka_seek_partitions(client, list, -1)) { throw error }
@@ -189,6 +201,7 @@ public final class Consumer {
   /// Tells Kafka, without waiting, the next offset to read of each partition. Advisory: a refusal comes in a later
   /// `PollResult.commitFailures` (`ILLEGAL_GENERATION` when the group has moved on meanwhile) and harms nothing.
   public func commit(_ offsets: [TopicPartition: Int64]) throws(KafkaError) {
+    let client = try client
     guard !offsets.isEmpty else { return }
     try withPartitionList(offsets) { list throws(KafkaError) in
       try KafkaError.check(rd_kafka_commit(client, list, 1), "commit", client: client)
@@ -199,7 +212,8 @@ public final class Consumer {
   public func committedOffsets(
     of partitions: [TopicPartition], within timeout: Duration
   ) throws(KafkaError) -> [TopicPartition: Int64] {
-    try withPartitionList(partitions) { list throws(KafkaError) in
+    let client = try client
+    return try withPartitionList(partitions) { list throws(KafkaError) in
       try KafkaError.check(rd_kafka_committed(client, list, timeout.milliseconds), "committed offsets", client: client)
       var offsets: [TopicPartition: Int64] = [:]
       for element in list.elements {
@@ -212,6 +226,7 @@ public final class Consumer {
 
   /// Asks the broker for a partition's watermarks.
   public func watermarks(of partition: TopicPartition, within timeout: Duration) throws(KafkaError) -> Watermarks {
+    let client = try client
     var low: Int64 = 0
     var high: Int64 = 0
     let code = rd_kafka_query_watermark_offsets(client, partition.topic, partition.partition, &low, &high, timeout.milliseconds)
@@ -222,7 +237,8 @@ public final class Consumer {
   /// Messages of each assigned partition that are still to be read, as of the last answer to a fetch: it asks nobody. Partitions of
   /// which nothing has been read since their assignment are left out.
   public func lags() -> [TopicPartition: Int64] {
-    withPartitionList(assignment) { list in
+    guard let client = try? client else { return [:] }
+    return withPartitionList(assignment) { list in
       guard rd_kafka_position(client, list) == RD_KAFKA_RESP_ERR_NO_ERROR else { return [:] }
       var lags: [TopicPartition: Int64] = [:]
       for element in list.elements where element.offset >= 0 {
@@ -236,7 +252,7 @@ public final class Consumer {
   }
 
   /// The error after which this consumer reads nothing more, for example because another took its `group.instance.id`.
-  public var fatalError: KafkaError? { isClosed ? nil : KafkaError.fatal(of: client) }
+  public var fatalError: KafkaError? { (try? client).flatMap(KafkaError.fatal) }
 
   /// Revokes what is assigned (with the handler), says goodbye to the group unless membership is static, and frees the client.
   /// - Returns: false when librdkafka did not end within `bound` after the handler: it is left to itself then, and the process
@@ -244,7 +260,7 @@ public final class Consumer {
   @discardableResult
   public func close(within bound: Duration) -> Bool {
     guard !isClosed else { return true }
-    if !assignment.isEmpty { revoke() }
+    revoke()
     isClosed = true
     handle.context.rebalance = nil
     return handle.destroy(within: bound) { client in _ = rd_kafka_consumer_close(client) }
@@ -266,7 +282,7 @@ public final class Consumer {
       revoke()
       unassign()
     default:
-      handle.context.errors.append(KafkaError(code, client: client))
+      handle.context.errors.append(KafkaError(code, client: handle.pointer))
       revoke()
       unassign()
     }
@@ -274,17 +290,19 @@ public final class Consumer {
 
   private func revoke() {
     guard !assignment.isEmpty else { return }
-    handlers.revoked(self, assignment, rd_kafka_assignment_lost(client) != 0)
+    handlers.revoked(self, assignment, rd_kafka_assignment_lost(handle.pointer) != 0)
     assignment = []
     paused = []
   }
 
   private func unassign() {
-    let code = rd_kafka_assign(client, nil)
-    if code != RD_KAFKA_RESP_ERR_NO_ERROR { handle.context.errors.append(KafkaError(code, client: client)) }
+    let code = rd_kafka_assign(handle.pointer, nil)
+    if code != RD_KAFKA_RESP_ERR_NO_ERROR { handle.context.errors.append(KafkaError(code, client: handle.pointer)) }
   }
 
-  private func take(notice raw: UnsafeMutablePointer<rd_kafka_message_t>, into result: inout PollResult) {
+  private func take(
+    notice raw: UnsafeMutablePointer<rd_kafka_message_t>, of client: OpaquePointer, into result: inout PollResult
+  ) {
     let partition = raw.pointee.rkt.map { TopicPartition(String(cString: rd_kafka_topic_name($0)), raw.pointee.partition) }
     let text = rd_kafka_message_errstr(raw).map { String(cString: $0) } ?? ""
     switch (raw.pointee.err, partition) {

@@ -20,7 +20,7 @@ import TestSupport
     #expect(!error.message.isEmpty)
     #expect(try admin.topicConfiguration(new, within: .seconds(10))["cleanup.policy"] == "compact")
     #expect(try admin.topicConfiguration(old, within: .seconds(10))["cleanup.policy"] == "delete")
-    #expect(try admin.metadata(within: .seconds(10)).partitionCounts[new] == 3)
+    try await waitUntil("the new topic is seen") { try admin.metadata(within: .seconds(10)).partitionCounts[new] == 3 }
   }
 
   @Test func aDeletedTopicIsGone() async throws {

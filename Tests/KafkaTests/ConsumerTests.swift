@@ -28,12 +28,13 @@ import TestSupport
     #expect(recording.messages.filter { $0.partition == 2 }.map(\.offset) == Array(0..<10))
     #expect(recording.messages.allSatisfy { $0.partition != 1 })
     #expect(consumer.assignment == (0..<3).map { TopicPartition(topic, $0) })
-    try produceAll(numbered(10..<11, partition: 1), to: topic, bootstrapServers: broker.bootstrapServers)
-    try await waitUntil("the new message of partition 1") {
+    // Where the end is gets asked for in the background: messages until then are before it.
+    try await waitUntil("a new message of partition 1") {
+      try produceAll(numbered(10..<11, partition: 1), to: topic, bootstrapServers: broker.bootstrapServers)
       recording.poll(consumer)
       return recording.messages.contains { $0.partition == 1 }
     }
-    #expect(recording.messages.last?.offset == 10)
+    #expect(recording.messages.allSatisfy { $0.partition != 1 || $0.offset >= 10 })
   }
 
   @Test func messagesCarryTopicTimeAndTombstones() async throws {
@@ -202,6 +203,8 @@ import TestSupport
     #expect(first.events.first == .assigned([partition]))
     #expect(first.events.last == .revoked([partition], lost: false))
     #expect(first.poll(consumer).messageCount == 0)
+    let error = #expect(throws: KafkaError.self) { try consumer.commit([partition: 7]) }
+    #expect(error?.code == .wrongState)
 
     let second = Recording()
     let next = try Consumer(properties: broker.consumerProperties(group: group), handlers: second.handlers)
@@ -224,7 +227,11 @@ import TestSupport
     let first = Recording()
     let second = Recording()
     var heldAtRevoke: [TopicPartition] = []
-    first.onRevoke = { heldAtRevoke = $0.assignment }
+    first.onRevoke = { consumer in
+      heldAtRevoke = consumer.assignment
+      // Some brokers refuse a commit at this moment: it must not disturb the rebalance.
+      #expect(throws: Never.self) { try consumer.commit([all[0]: 0]) }
+    }
     let a = try Consumer(properties: broker.consumerProperties(group: group), handlers: first.handlers)
     try a.subscribe([topic])
     try await waitUntil("the first member has both partitions") {
@@ -272,6 +279,41 @@ import TestSupport
       next += 3
       #expect(consumer.close(within: .seconds(10)))
     }
+  }
+
+  @Test func aStaticMemberIsFencedByAnotherOfItsName() async throws {
+    let broker = try await Broker.shared()
+    let topic = try broker.makeTopic("fenced")
+    let properties = broker.consumerProperties(group: uniqueName("g"), ["group.instance.id": "daemon"])
+    let first = Recording()
+    let old = try Consumer(properties: properties, handlers: first.handlers)
+    defer { old.close(within: .seconds(5)) }
+    try old.subscribe([topic])
+    try await waitUntil("the first is assigned") {
+      first.poll(old)
+      return !old.assignment.isEmpty
+    }
+    let second = Recording()
+    let new = try Consumer(properties: properties, handlers: second.handlers)
+    defer { new.close(within: .seconds(5)) }
+    try new.subscribe([topic])
+    try await waitUntil("the first is fenced") {
+      first.poll(old)
+      second.poll(new)
+      return old.fatalError != nil
+    }
+    #expect(old.fatalError?.code == .fencedInstance)
+    #expect(old.fatalError?.isFatal == true)
+    #expect(new.fatalError == nil)
+  }
+
+  @Test func aSecondAssignmentIsRefused() throws {
+    let consumer = try Consumer(properties: ["bootstrap.servers": "127.0.0.1:1", "group.id": "g"])
+    defer { consumer.close(within: .seconds(5)) }
+    try consumer.assign([TopicPartition("t", 0): .beginning])
+    let error = #expect(throws: KafkaError.self) { try consumer.assign([TopicPartition("t", 1): .beginning]) }
+    #expect(error?.code == .wrongState)
+    #expect(consumer.assignment == [TopicPartition("t", 0)])
   }
 
   @Test func whenTheStartOffsetsCannotBeHadNothingIsReadAndTheReasonIsReported() async throws {

@@ -20,6 +20,7 @@ import Testing
     ["session.timeout.ms": "soon"],
     ["partition.assignment.strategy": "cooperative-sticky"],
     ["client.rack": "a"],
+    ["log_level": "3"],
     ["client.id": String(repeating: "x", count: 129)],
     ["auto.offset.reset": "sometimes"],
   ])
