@@ -67,7 +67,7 @@ public final class Broker: Sendable {
   private static func locateBinary() throws -> URL {
     if let path = ProcessInfo.processInfo.environment["RODPOD_TEST_BROKER_BINARY"], !path.isEmpty {
       guard FileManager.default.isExecutableFile(atPath: path) else {
-        throw Unavailable(description: "RODPOD_TEST_BROKER_BINARY=\(path) cannot be run; `make test` installs a broker and needs no variable")
+        throw Unavailable(description: "RODPOD_TEST_BROKER_BINARY=\(path) cannot be run; `make test` installs a broker by itself")
       }
       return URL(filePath: path)
     }
