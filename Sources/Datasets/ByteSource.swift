@@ -18,7 +18,9 @@ struct ByteSource: ~Copyable {
   /// - Throws: `io` if the file cannot be opened.
   init(path: String) throws(DatasetError) {
     self.path = path
-    guard let file = gzopen(path, "rb") else { throw DatasetError(.io, path: path, "cannot be opened: \(String(cString: strerror(errno)))") }
+    guard let file = gzopen(path, "rb") else {
+      throw DatasetError(.io, path: path, "cannot be opened: \(String(cString: strerror(errno)))")
+    }
     self.file = file
     gzbuffer(file, 128 * 1024)
   }

@@ -12,8 +12,8 @@ public struct FeatureMatrix: Sendable {
   /// Reads a `.npy` file: two dimensions, float16 or float32, little-endian, in C order; plain or gzip.
   ///
   /// Format: NEP 1, versions 1.0 to 3.0.
-  /// - Throws: `format` for any other array, `damaged` for one that is cut off, `line` (the row, from 1) for a number that is not finite in a row that is not
-  ///   missing.
+  /// - Throws: `format` for any other array, `damaged` for one that is cut off, `line` (the row, from 1) for a number that
+  ///   is not finite in a row that is not missing.
   public static func read(_ path: String) throws(DatasetError) -> FeatureMatrix {
     var source = try ByteSource(path: path)
     var bytes: [UInt8] = []
@@ -108,7 +108,8 @@ public struct FeatureMatrix: Sendable {
       }
       guard order.hasPrefix("False") else { throw DatasetError(.format, path: path, "is in Fortran order; C order is needed") }
       let dimensions = shape.dropFirst().prefix { $0 != ")" }.split(separator: ",").map { Int($0.filter { $0 != " " }) }
-      guard shape.first == "(", dimensions.count == 2, let rows = dimensions[0], let columns = dimensions[1], rows >= 0, 1...1 << 20 ~= columns,
+      guard shape.first == "(", dimensions.count == 2, let rows = dimensions[0], let columns = dimensions[1],
+        rows >= 0, 1...1 << 20 ~= columns,
         !rows.multipliedReportingOverflow(by: columns * 4).overflow
       else {
         throw DatasetError(.format, path: path, "has the shape \(shape.prefix { $0 != ")" })); two dimensions are needed")

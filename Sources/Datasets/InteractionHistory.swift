@@ -73,8 +73,8 @@ public struct InteractionHistory: Sendable {
   ///   - paths: see ``InteractionReader`` for what they may hold.
   ///   - items: a table that item indices go on from, such as that of an ``ItemTable``.
   ///   - onProgress: called now and then with the number of records read so far.
-  /// - Throws: the first error, with its line. A file whose first record has a time must have one on every line, and so must the files after it;
-  ///   the same holds for positions within a file.
+  /// - Throws: the first error, with its line. Where the first record has a time, all others of all files must have one; the
+  ///   same holds for positions within a file.
   public static func read(
     _ paths: [String], items: IdentifierTable = IdentifierTable(), onProgress: (Int) -> Void = { _ in }
   ) throws(DatasetError) -> InteractionHistory {

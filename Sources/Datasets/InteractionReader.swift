@@ -28,8 +28,8 @@ public struct InteractionRecord: Sendable, Equatable {
 /// The interactions of one file, in the file's order, without holding the file in memory.
 ///
 /// Tab-separated, comma-separated (RFC 4180) or JSON lines, plain or gzip. The header or the keys name the columns: `user` or `session`
-/// (also `userId`, `visitorid`), `item` (also `itemId`, `movieId`), and, where there are any, `time` or `timestamp`, `position`, `type` (also `event`),
-/// `value` or `rating`. Letter case and underscores do not matter; other columns are ignored.
+/// (also `userId`, `visitorid`), `item` (also `itemId`, `movieId`), and, where there are any, `time` or `timestamp`, `position`,
+/// `type` (also `event`), `value` or `rating`. Letter case and underscores do not matter; other columns are ignored.
 public struct InteractionReader: ~Copyable {
   enum Column: Int {
     case user, item, time, position, type, value

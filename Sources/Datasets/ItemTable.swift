@@ -18,8 +18,8 @@ public struct ItemTable: Sendable {
 
   /// Reads a tab-separated, comma-separated (RFC 4180) or JSON lines file, plain or gzip.
   ///
-  /// Columns: `item` (also `itemId`, `movieId`), `title`, and any of `brand`, `attributes`, `categories`, `genres`, whose values are separated by bars
-  /// (or, in JSON, are a list). Letter case and underscores do not matter; other columns are ignored.
+  /// Columns: `item` (also `itemId`, `movieId`), `title`, and any of `brand`, `attributes`, `categories`, `genres`, whose values are
+  /// separated by bars (or, in JSON, are a list). Letter case and underscores do not matter; other columns are ignored.
   /// - Throws: the first error, with its line; an item that comes twice is one.
   public static func read(_ path: String) throws(DatasetError) -> ItemTable {
     var reader = try RecordReader(
@@ -49,6 +49,7 @@ public struct ItemTable: Sendable {
       offsets.append(Int32(attributes.count))
     }
     return ItemTable(
-      identifiers: identifiers, titles: titles, attributeIdentifiers: attributeIdentifiers, attributeOffsets: offsets, attributes: attributes)
+      identifiers: identifiers, titles: titles, attributeIdentifiers: attributeIdentifiers,
+      attributeOffsets: offsets, attributes: attributes)
   }
 }

@@ -150,9 +150,9 @@ struct RecordReader: ~Copyable {
       if let place = places.first {
         wantedOfColumn[place] = wanted
       } else if column.isRequired {
-        throw DatasetError(
-          .format, path: path, line: 1,
-          "the header has no column \(column.names.map { "\"\($0)\"" }.joined(separator: " or ")); it has \(names.joined(separator: ", ").prefix(200))")
+        let wanted = column.names.map { "\"\($0)\"" }.joined(separator: " or ")
+        let found = names.joined(separator: ", ").prefix(200)
+        throw DatasetError(.format, path: path, line: 1, "the header has no column \(wanted); it has \(found)")
       }
     }
   }

@@ -33,7 +33,8 @@ import Testing
 
   @Test func `every finite float16 is read exactly`() throws {
     let halves = (0...UInt16.max).filter { $0 & 0x7C00 != 0x7C00 }
-    let matrix = try FeatureMatrix.read(try array("<f2", shape: "(\(halves.count), 1)", halves.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] }))
+    let data = halves.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] }
+    let matrix = try FeatureMatrix.read(try array("<f2", shape: "(\(halves.count), 1)", data))
     #expect(matrix.rowCount == halves.count)
     #expect(zip(halves, matrix.values).allSatisfy { half, value in
       let exponent = Int(half >> 10 & 0x1F)

@@ -95,10 +95,13 @@ import Testing
   }
 
   @Test(arguments: [
-    "soon", "2011-13-01", "2011-02-29", "2011-10-18T25:00:00Z", "2011-10-18T00:00:00+2", "2011-10-18T00:00:00.Z", "12-34", "nan", "0x10", "1e300", "--1",
+    "soon", "2011-13-01", "2011-02-29", "2011-10-18T25:00:00Z", "2011-10-18T00:00:00+2", "2011-10-18T00:00:00.Z", "12-34", "nan", "0x10",
+    "1e300", "--1",
   ])
   func `what is no time is refused`(text: String) {
-    #expect(message("user\titem\ttime\nu\ti\t\(text)\n") == "2: time is \"\(text)\", which is not a time (RFC 3339, or Unix seconds or milliseconds)")
+    #expect(
+      message("user\titem\ttime\nu\ti\t\(text)\n")
+        == "2: time is \"\(text)\", which is not a time (RFC 3339, or Unix seconds or milliseconds)")
   }
 
   @Test func `errors name the line and what is wrong with it`() {
@@ -115,7 +118,8 @@ import Testing
   }
 
   @Test(arguments: [
-    "{", "{\"user\"}", "{\"user\":}", "{\"user\":\"u\" \"item\":\"i\"}", "{\"user\":\"u\",}", "{\"user\":\"u\",\"item\":\"i\"} x", "{\"user\":\"u",
+    "{", "{\"user\"}", "{\"user\":}", "{\"user\":\"u\" \"item\":\"i\"}", "{\"user\":\"u\",}", "{\"user\":\"u\",\"item\":\"i\"} x",
+    "{\"user\":\"u",
     "{\"user\":\"\\x\"}", "{\"user\":\"\\ud800\"}", "{\"user\":\"\\u12\"}", "{\"user\":nope}", "{\"user\":[1,2}", "[]",
     "{\"user\":" + String(repeating: "[", count: 1000) + "}",
   ])

@@ -6,7 +6,9 @@ import Testing
 
   init() throws { folder = try TemporaryFolder() }
 
-  private func attributes(_ table: ItemTable, _ item: Int32) -> [String] { table.attributes(of: item).map { table.attributeIdentifiers[$0] } }
+  private func attributes(_ table: ItemTable, _ item: Int32) -> [String] {
+    table.attributes(of: item).map { table.attributeIdentifiers[$0] }
+  }
 
   @Test func `attributes are separated by bars, each kept once`() throws {
     let table = try ItemTable.read(try folder.write("item\ttitle\tattributes\na\tOne\tOPI|Nails | |OPI\nb\t\t\n"))

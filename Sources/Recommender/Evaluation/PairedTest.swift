@@ -1,7 +1,7 @@
 /// Compares two systems on the same cases.
 ///
-/// The p-value is that of a sign-flipping permutation test (two-sided, no assumption on the distribution); the interval is the normal one on the mean of
-/// the differences.
+/// The p-value is that of a sign-flipping permutation test (two-sided, no assumption on the distribution); the interval is the normal
+/// one on the mean of the differences.
 ///
 /// ### References
 /// Smucker, Allan, Carterette: A Comparison of Statistical Significance Tests for Information Retrieval Evaluation. CIKM 2007.

@@ -1,4 +1,5 @@
-/// Items ordered by a count, where counts go up and down by one: each step, and the rank of an item, cost the same however large the catalogue.
+/// Items ordered by a count, where counts go up and down by one: each step, and the rank of an item, cost the same however large the
+/// catalogue.
 struct CountOrder: Sendable {
   /// Items by falling count; those with the count c stand in `atLeast[c + 1] ..< atLeast[c]`.
   private var order: [Int32]
@@ -88,10 +89,11 @@ public struct Popularity: Baseline {
   public func top(_ limit: Int, where isAllowed: (Int32) -> Bool) -> [Int32] { order.top(limit, where: isAllowed) }
 }
 
-/// Recommends what most of the last interactions were with: the list for users about whom nothing is known, and the baseline that a live stream is held
-/// against.
+/// Recommends what most of the last interactions were with: the list for users about whom nothing is known, and the baseline that a
+/// live stream is held against.
 ///
-/// Exact; an interaction costs two swaps, a rank one look-up and the excluded items. Items of equal count stand in an order that depends only on the interactions so far.
+/// Exact; an interaction costs two swaps, a rank one look-up and the excluded items. Items of equal count stand in an order that depends
+/// only on the interactions so far.
 public struct RecentPopularity: Baseline {
   private var order: CountOrder
   private var ring: [Int32] = []

@@ -43,7 +43,8 @@ public struct Prequential: Sendable {
   public let blocks: [Range<Int>]
 
   /// - Parameters:
-  ///   - times: milliseconds since 1970, one for each position of the chronological order, never falling. May be empty for blocks of one event.
+  ///   - times: milliseconds since 1970, one for each position of the chronological order, never falling. May be empty for blocks of
+  ///     one event.
   ///   - count: the number of events.
   ///   - warmupFraction: of the events; with blocks of a day the day in which the fraction ends belongs to the warm-up.
   public init(times: some RandomAccessCollection<Int64>, count: Int, warmupFraction: Double, block: Block) {

@@ -41,7 +41,8 @@ private func stream(seed: UInt64, count: Int, items: Int32, users: Int) -> [(ite
 
   /// Plays a stream through the baseline and holds each answer against the reference's.
   private func check(
-    _ baseline: some Baseline, seed: UInt64, allowsRepeats: Bool, reference: (_ past: [(item: Int32, context: [Int32])], _ context: [Int32]) -> NaiveScores
+    _ baseline: some Baseline, seed: UInt64, allowsRepeats: Bool,
+    reference: (_ past: [(item: Int32, context: [Int32])], _ context: [Int32]) -> NaiveScores
   ) {
     var baseline = baseline
     var past: [(item: Int32, context: [Int32])] = []
