@@ -30,10 +30,12 @@ let package = Package(
   products: [.executable(name: "rodpod", targets: ["rodpod"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: ["YAML"]),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0", traits: []),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -57,9 +59,7 @@ let package = Package(
       [.product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
 
     // Layer 2: the domain.
-    library(
-      "Settings",
-      [.product(name: "Configuration", package: "swift-configuration"), .product(name: "Yams", package: "Yams")]),
+    library("Settings", [.product(name: "Yams", package: "Yams")]),
     library("Events", ["CSimdjson"]),
     library("StateStore", ["LMDB", .product(name: "Crypto", package: "swift-crypto")]),
     library("Recommender", ["Kernels"], settings: numeric),
@@ -69,25 +69,45 @@ let package = Package(
     library(
       "Pipeline",
       [
-        "Kafka", "DaemonSupport", "Settings", "Events", "StateStore", "Recommender",
+        "Kafka", "DaemonSupport", "Settings", "Events", "StateStore", "Recommender", "Kernels",
         .product(name: "Logging", package: "swift-log"), .product(name: "Metrics", package: "swift-metrics"),
-        .product(name: "Crypto", package: "swift-crypto"),
       ]),
+    library("Backtest", ["Pipeline", "Recommender", "Datasets", "Settings"], settings: numeric),
     library(
       "AdminAPI",
       [
-        .product(name: "Hummingbird", package: "hummingbird"), .product(name: "Logging", package: "swift-log"),
-        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
+        .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+        .product(name: "NIOPosix", package: "swift-nio"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
 
     // Layer 4: the daemon.
     .executableTarget(
       name: "rodpod",
       dependencies: [
-        "Pipeline", "AdminAPI", "Datasets", "Settings", "StateStore", "Kafka", "DaemonSupport",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Pipeline", "AdminAPI", "Backtest", "Datasets", "Settings", "Events", "StateStore", "Kafka", "Recommender", "DaemonSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "CoreMetrics", package: "swift-metrics"),
+        .product(name: "Logging", package: "swift-log"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       swiftSettings: common),
+
+    // Tests mirror the sources.
+    .target(name: "TestSupport", dependencies: ["Kafka"], path: "Tests/TestSupport", swiftSettings: common),
+    tests("KernelsTests", ["Kernels"]),
+    tests("LMDBTests", ["LMDB"]),
+    tests("KafkaTests", ["Kafka", "TestSupport"]),
+    tests("DaemonSupportTests", ["DaemonSupport", .product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
+    tests("SettingsTests", ["Settings"]),
+    tests("EventsTests", ["Events"]),
+    tests("StateStoreTests", ["StateStore", "LMDB"]),
+    tests("RecommenderTests", ["Recommender", "Kernels"]),
+    tests("DatasetsTests", ["Datasets"]),
+    tests("BacktestTests", ["Backtest"]),
+    tests(
+      "AdminAPITests",
+      ["AdminAPI", .product(name: "Logging", package: "swift-log"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")]),
+    tests("PipelineTests", ["Pipeline", "Kafka", "Events", "Settings", "StateStore", "Recommender", "Datasets", "TestSupport"]),
   ]
 )

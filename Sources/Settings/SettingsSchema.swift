@@ -47,7 +47,7 @@ public enum SettingsSchema {
     .integer(
       "store.map_size_bytes", \.store.mapSizeBytes, 1 << 20...1 << 46, "First size of the memory map; it is sparse and grows by itself."),
     .integer(
-      "store.max_bytes", \.store.maxBytes, 1 << 20...1 << 46, live: true,
+      "store.max_bytes", \.store.maxBytes, 1 << 20...1 << 46,
       "Most that the store may take; beyond it consumption stops and says so."),
     .duration("store.commit_interval_ms", \.store.commitInterval, 0...60_000, live: true, "Longest wait to fill a write transaction."),
     .integer("store.commit_max_events", \.store.commitMaxEvents, 1...1_000_000, live: true, "Most events in a write transaction."),
@@ -71,9 +71,9 @@ public enum SettingsSchema {
     pointer("events.fields.items.features", \.events.fields.items.features, "An object of named number lists; optional."),
     types,
     .duration(
-      "events.max_future_ms", \.events.maxFuture, 0...31_536_000_000, live: true, "How far ahead of the daemon's clock an event may be."),
+      "events.max_future_ms", \.events.maxFuture, 0...31_536_000_000, "How far ahead of the daemon's clock an event may be."),
     .duration(
-      "events.max_late_ms", \.events.maxLate, 0...3_153_600_000_000, live: true,
+      "events.max_late_ms", \.events.maxLate, 0...3_153_600_000_000,
       "How far behind the user's newest interaction an event may be; within this it is placed in order."),
     .boolean("events.deduplicate", \.events.deduplicate, "Count an event of the same user, item, type and time once."),
     .integer("events.max_message_bytes", \.events.maxMessageBytes, 1024...1 << 30, "Largest message that is read."),
@@ -129,10 +129,10 @@ public enum SettingsSchema {
       "learner.guard_relative_drop", \.learner.guardRelativeDrop, 0...1, live: true,
       "Fall of live NDCG, as a share of the last good one, at which a snapshot is held back; 1 switches the guard off."),
     .number(
-      "learner.guard_significance", \.learner.guardSignificance, 0...100, live: true,
+      "learner.guard_significance", \.learner.guardSignificance, 0...100,
       "Standard errors by which that fall must stand out of the noise."),
     .integer(
-      "learner.guard_minimum_events", \.learner.guardMinimumEvents, 1...1_000_000_000, live: true,
+      "learner.guard_minimum_events", \.learner.guardMinimumEvents, 1...1_000_000_000,
       "Scored interactions before the guard judges."),
     .integer("learner.seed", \.learner.seed, 0...Int.max, "Seed of all randomness."),
     .boolean(

@@ -29,6 +29,9 @@ public final class ModelSnapshot: Sendable {
   /// The rows, free ones included.
   public var rowCount: Int { owners.count }
 
+  /// The numbers that are learned.
+  public var parameterCount: Int { denseBuffer.count + rowCount * (configuration.hiddenSize + 1) }
+
   /// False when a parameter is NaN or infinite: such a snapshot is not published.
   public var isFinite: Bool {
     allFinite(vectors) && (0..<rowCount).allSatisfy { owners[$0] == nil || bias[0, $0].isFinite }

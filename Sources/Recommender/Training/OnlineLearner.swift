@@ -152,8 +152,13 @@ public final class OnlineLearner {
     snapshot = trainer.snapshot(version: snapshot.version + 1)
   }
 
-  /// The learning rate from now on.
-  public func setLearningRate(_ rate: Float) { trainer.settings.learningRate = rate }
+  /// Changes what may change between two strides.
+  public func reconfigure(learningRate: Float, beta: Float, crossEntropyWeight: Float, preferenceWeight: Float) {
+    trainer.settings.learningRate = learningRate
+    trainer.objective.beta = beta
+    trainer.objective.crossEntropyWeight = crossEntropyWeight
+    trainer.objective.preferenceWeight = preferenceWeight
+  }
 
   private func train(_ examples: inout [TrainingExample]) -> StrideReport {
     examples.shuffle(using: &random)

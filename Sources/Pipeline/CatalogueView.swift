@@ -1,0 +1,66 @@
+import Recommender
+import StateStore
+
+/// The catalogue as one service sees it in memory: it follows the store's changes by their sequence.
+struct CatalogueView {
+  struct Entry {
+    var id: String
+    var row: Int32?
+    var available: Bool
+    var categories: [String]
+  }
+
+  /// By item number.
+  private(set) var entries: [Entry?] = []
+  /// By row: whether the item may be recommended.
+  private(set) var allowed: [Bool] = []
+  private var change: UInt64 = 0
+  private static let page = 4096
+
+  /// Takes in what changed since the last call.
+  ///
+  /// - Parameter visit: called with each changed item, in the order of the changes.
+  /// - Returns: how many items changed.
+  @discardableResult
+  mutating func follow(_ transaction: ReadTransaction, _ visit: (CatalogueItem) -> Void = { _ in }) throws(StateStoreError) -> Int {
+    var count = 0
+    while true {
+      let changes = try transaction.catalogueChanges(since: change, limit: Self.page)
+      for item in changes {
+        take(item)
+        visit(item)
+        change = item.change
+      }
+      count += changes.count
+      if changes.count < Self.page { return count }
+    }
+  }
+
+  subscript(number: UInt32) -> Entry? { Int(number) < entries.count ? entries[Int(number)] : nil }
+
+  func row(of number: UInt32) -> Int32? { self[number]?.row }
+
+  private mutating func take(_ item: CatalogueItem) {
+    let index = Int(item.number.rawValue)
+    while entries.count <= index { entries.append(nil) }
+    if let old = entries[index]?.row { setAllowed(old, false) }
+    let description = item.description
+    let available = item.state != .retired && description?.available ?? true
+    entries[index] = Entry(
+      id: item.id, row: item.row.map { Int32(bitPattern: $0) }, available: available, categories: description?.categories ?? [])
+    if let row = item.row { setAllowed(Int32(bitPattern: row), available) }
+  }
+
+  private mutating func setAllowed(_ row: Int32, _ value: Bool) {
+    while allowed.count <= Int(row) { allowed.append(false) }
+    allowed[Int(row)] = value
+  }
+}
+
+extension CatalogueItem {
+  /// The names that the item tower embeds: brand and categories, told apart by a prefix.
+  var attributeNames: [String] {
+    guard let description else { return [] }
+    return (description.brand.map { ["brand:" + $0] } ?? []) + description.categories.map { "category:" + $0 }
+  }
+}

@@ -1,0 +1,195 @@
+import Events
+import Recommender
+import Settings
+import StateStore
+
+/// A record as it came from a topic, decoded, with its origin.
+struct IngestRecord {
+  enum Event {
+    case interaction(Events.Interaction)
+    case forget(user: String)
+    case describe(Events.ItemDescription)
+    case retire(item: String)
+  }
+
+  var event: Event
+  var topic: String
+  var partition: Int32
+  var offset: Int64
+}
+
+/// Takes decoded events into the state: sequences, journal, stale marks and offsets in one transaction, so that each event counts exactly
+/// once whatever is killed whenever. It knows no Kafka: the daemon's consumer and the replay of a file feed it alike. One thread owns it.
+final class Ingest {
+  struct Outcome {
+    /// Interactions that took a place in a sequence and in the journal.
+    var interactions = 0
+    var duplicates = 0
+    var forgotten = 0
+    var described = 0
+    var retired = 0
+    /// Live ranks of model and popularity for what could be scored.
+    var ranks: [(model: Int?, popularity: Int?)] = []
+  }
+
+  /// A record that can't be placed: nothing of its batch was written.
+  struct Refused: Error {
+    var index: Int
+    var rejection: Rejection
+  }
+
+  private let store: StateStore
+  /// Added to the clock for a user's due time, in milliseconds.
+  var debounce: Int64
+  /// By the decoder's type code: the store's code, and whether an item with such an interaction is recommended no more.
+  private let types: [(code: InteractionTypeCode, excludes: Bool)]
+  private(set) var quality: LiveQuality
+  /// Milliseconds since 1970 of the newest event: the stream's own clock.
+  private(set) var streamTime: Int64 = 0
+
+  /// - Parameter settings: the order of `events.types` is the order of the decoder's codes.
+  init(store: StateStore, settings: Settings) throws(StateStoreError) {
+    self.store = store
+    debounce = settings.ranker.debounce.wholeMilliseconds
+    let names = settings.events.types.map(\.name)
+    let excluding = settings.rules.excludeTypes
+    let codes = try store.write { (transaction) throws(StateStoreError) in
+      var codes: [InteractionTypeCode] = []
+      for name in names { codes.append(try transaction.interactionTypeCode(name)) }
+      return codes
+    }
+    types = zip(names, codes).map { ($1, excluding?.contains($0) ?? true) }
+    quality = LiveQuality(window: settings.quality.windowEvents, popularityWindow: settings.quality.popularityWindowEvents)
+    try countPast(limit: settings.quality.popularityWindowEvents)
+  }
+
+  /// After a start, recent popularity goes on from what the journal still holds.
+  private func countPast(limit: Int) throws(StateStoreError) {
+    let next = try store.read { (transaction) throws(StateStoreError) in try transaction.nextJournalSequence() }
+    var sequence = next > UInt64(limit) ? next - UInt64(limit) : 1
+    while sequence < next {
+      let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: sequence, limit: 2048) }
+      guard let last = records.last else { return }
+      for record in records {
+        guard case .interaction(let example) = record.entry else { continue }
+        quality.count(example.target.item)
+        streamTime = max(streamTime, example.target.time)
+      }
+      sequence = last.sequence + 1
+    }
+  }
+
+  /// Commits a batch whole, with the offsets that it reaches.
+  ///
+  /// - Parameter now: milliseconds since 1970, for the debounce.
+  /// - Throws: ``Refused`` for a record that the state can't hold, such as one that lies too far behind its user's newest (dead-letter it
+  ///   and apply the others); ``StateStoreError``. In both cases nothing was written.
+  func apply(_ records: [IngestRecord], offsets: [PartitionOffset], now: Int64) throws -> Outcome {
+    var outcome = Outcome()
+    var cases: [PrequentialCase] = []
+    var newest = streamTime
+    var refused: Refused?
+    do {
+      try store.write { (transaction) throws(StateStoreError) in
+        // It may run again when the map grows.
+        outcome = Outcome()
+        cases.removeAll(keepingCapacity: true)
+        refused = nil
+        for (index, record) in records.enumerated() {
+          do throws(StateStoreError) {
+            if let rejection = try apply(record, transaction, now: now, &newest, &outcome, &cases) {
+              refused = Refused(index: index, rejection: rejection)
+            }
+          } catch where error.code == .collision || error.code == .invalidID || error.code == .invalidValue {
+            let reason: Rejection.Reason = error.code == .collision ? .idCollision : .outOfRange
+            refused = Refused(index: index, rejection: Rejection(reason, error.message))
+          }
+          if refused != nil { throw StateStoreError(.invalidValue, "a record is refused") }
+        }
+        for offset in offsets { try transaction.setOffset(offset) }
+      }
+    } catch {
+      if let refused { throw refused }
+      throw error
+    }
+    streamTime = newest
+    for event in cases { if let ranks = quality.record(event) { outcome.ranks.append(ranks) } }
+    return outcome
+  }
+
+  private func apply(
+    _ record: IngestRecord, _ transaction: WriteTransaction, now: Int64, _ newest: inout Int64, _ outcome: inout Outcome,
+    _ cases: inout [PrequentialCase]
+  ) throws(StateStoreError) -> Rejection? {
+    switch record.event {
+    case .interaction(let event):
+      newest = max(newest, event.time)
+      return try append(event, record, transaction, now: now, &outcome, &cases)
+    case .forget(let user):
+      let sequence = try transaction.forget(user)
+      // The mark outlives the user until the tombstone of their list is acknowledged.
+      try transaction.markStale(user, mark(sequence, record, time: newest, due: now))
+      outcome.forgotten += 1
+    case .describe(let description):
+      try transaction.describeItem(description.item, StoredItemDescription(description))
+      outcome.described += 1
+    case .retire(let item):
+      try transaction.retireItem(item)
+      outcome.retired += 1
+    }
+    return nil
+  }
+
+  private func append(
+    _ event: Events.Interaction, _ record: IngestRecord, _ transaction: WriteTransaction, now: Int64, _ outcome: inout Outcome,
+    _ cases: inout [PrequentialCase]
+  ) throws(StateStoreError) -> Rejection? {
+    let item = try transaction.registerItem(event.item)
+    var shown: [StoredItemNumber] = []
+    for id in event.shown { shown.append(try transaction.registerItem(id)) }
+    let before = try transaction.sequence(of: event.user)
+    let type = types[Int(event.type)]
+    let interaction = StoredInteraction(item: item, type: type.code, time: event.time, value: event.value.map { Float($0) })
+    let appended = try transaction.append(
+      UserInteraction(user: event.user, partition: record.partition, interaction: interaction, shown: shown))
+    switch appended {
+    case .duplicate: outcome.duplicates += 1
+    case .tooLate(let newest):
+      return Rejection(
+        .timeTooLate, field: "time", "time is \(Timestamp.rfc3339(event.time)), too far behind the user's newest, \(Timestamp.rfc3339(newest))")
+    case .appended(let sequence):
+      outcome.interactions += 1
+      cases.append(try score(item, event.user, before, transaction))
+      try transaction.markStale(event.user, mark(sequence, record, time: event.time, due: now + debounce))
+    }
+    return nil
+  }
+
+  private func score(
+    _ item: StoredItemNumber, _ user: String, _ before: UserSequence?, _ transaction: ReadTransaction
+  ) throws(StateStoreError) -> PrequentialCase {
+    let own = before?.interactions ?? []
+    let excluded = own.filter { excludes($0.type) }.map { Int32(bitPattern: $0.item.rawValue) }
+    let pool = try transaction.pool(of: user)
+    return PrequentialCase(
+      item: item, userInteractions: own.count, poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil,
+      excluded: excluded.contains(Int32(bitPattern: item.rawValue)) ? nil : excluded)
+  }
+
+  /// Whether an item with an interaction of this type is not recommended to the user again.
+  private func excludes(_ code: InteractionTypeCode) -> Bool { types.first { $0.code == code }?.excludes ?? true }
+
+  private func mark(_ sequence: UInt64, _ record: IngestRecord, time: Int64, due: Int64) -> StaleMark {
+    StaleMark(
+      sequence: sequence, asOf: AsOf(topic: record.topic, partition: record.partition, offset: record.offset, time: time), dueTime: due)
+  }
+}
+
+extension StoredItemDescription {
+  init(_ description: Events.ItemDescription) {
+    self.init(
+      title: description.title ?? "", categories: description.categories, brand: description.brand, price: description.price,
+      available: description.available,
+      features: Dictionary(description.features.map { ($0.name, $0.values) }, uniquingKeysWith: { first, _ in first }))
+  }
+}

@@ -1,0 +1,55 @@
+import Kafka
+import Logging
+import Settings
+
+extension Settings.Kafka {
+  /// What every client needs: the connection, then whatever is passed through.
+  var clientProperties: [String: String] {
+    ["bootstrap.servers": bootstrapServers, "client.id": clientID, "socket.nagle.disable": "true"].merging(properties) { $1 }
+  }
+
+  var consumerProperties: [String: String] {
+    var result = [
+      "group.id": groupID, "partition.assignment.strategy": "range",
+      "auto.offset.reset": startAt == .earliest ? "earliest" : "latest",
+      "queued.max.messages.kbytes": String(max(1, queuedMaxBytes / 1024)), "fetch.wait.max.ms": "100",
+    ]
+    // Static membership: a restarted daemon takes its partitions up again without a rebalance.
+    if !groupInstanceID.isEmpty { result["group.instance.id"] = groupInstanceID }
+    return result.merging(clientProperties.filter { !Self.producerOnly.contains($0.key) }) { $1 }
+  }
+
+  var producerProperties: [String: String] {
+    ["linger.ms": "2", "compression.type": "lz4"].merging(clientProperties.filter { !Self.consumerOnly.contains($0.key) }) { $1 }
+  }
+
+  private static let producerOnly: Set<String> = [
+    "acks", "batch.size", "batch.num.messages", "compression.codec", "compression.level", "compression.type", "delivery.timeout.ms",
+    "enable.gapless.guarantee", "enable.idempotence", "linger.ms", "max.in.flight", "message.timeout.ms", "partitioner",
+    "queue.buffering.max.kbytes", "queue.buffering.max.messages", "queue.buffering.max.ms", "request.required.acks", "request.timeout.ms",
+    "retries", "retry.backoff.ms", "transactional.id",
+  ]
+  private static let consumerOnly: Set<String> = [
+    "auto.offset.reset", "check.crcs", "fetch.error.backoff.ms", "fetch.max.bytes", "fetch.message.max.bytes", "fetch.min.bytes",
+    "fetch.wait.max.ms", "group.id", "group.instance.id", "heartbeat.interval.ms", "isolation.level", "max.partition.fetch.bytes",
+    "max.poll.interval.ms", "partition.assignment.strategy", "queued.max.messages.kbytes", "queued.min.messages", "session.timeout.ms",
+  ]
+}
+
+extension ClientObservers {
+  /// librdkafka's own lines go to the daemon's log. They come on its threads.
+  static func logging(to logger: Logger) -> ClientObservers {
+    ClientObservers(log: { line in
+      let level: Logger.Level =
+        switch line.severity {
+        case ...2: .critical
+        case 3: .error
+        case 4: .warning
+        case 5: .notice
+        case 6: .info
+        default: .debug
+        }
+      logger.log(level: level, "\(line.message)", metadata: ["facility": "\(line.facility)"])
+    })
+  }
+}

@@ -1,0 +1,80 @@
+import Recommender
+import StateStore
+
+/// One accepted interaction, scored against what the user had been recommended before anything was learned from it (test-then-train).
+struct PrequentialCase: Sendable {
+  var item: StoredItemNumber
+  /// The user's place in life: how many interactions came before.
+  var userInteractions: Int
+  /// The target's place in the user's candidate pool; nil when it was not in it or there was none.
+  var poolRank: Int?
+  /// False for a user without a pool: then the popular list was theirs.
+  var hadPool: Bool
+  /// Items that may not be recommended to the user; nil when the target is one of them, so that no list could hold it.
+  var excluded: [Int32]?
+}
+
+/// Live quality of the recommendations beside recent popularity on the same events, over a sliding window. One thread owns it.
+struct LiveQuality {
+  /// Up to so many events an item, or a user, counts as new.
+  static let newUntil = 5
+
+  private(set) var all: Pair
+  private(set) var newItems: Pair
+  private(set) var newUsers: Pair
+  private(set) var popularity: RecentPopularity
+  private var itemEvents: [UInt32] = []
+
+  struct Pair {
+    var model: SlidingMetrics
+    var popularity: SlidingMetrics
+
+    init(window: Int) {
+      model = SlidingMetrics(capacity: window)
+      popularity = SlidingMetrics(capacity: window)
+    }
+
+    mutating func record(model rank: Int?, popularity other: Int?) {
+      model.record(rank: rank)
+      popularity.record(rank: other)
+    }
+  }
+
+  /// - Parameters: windows in events.
+  init(window: Int, popularityWindow: Int) {
+    all = Pair(window: window)
+    newItems = Pair(window: window)
+    newUsers = Pair(window: window)
+    popularity = RecentPopularity(window: popularityWindow)
+  }
+
+  /// Scores the interaction, then counts it for popularity.
+  ///
+  /// - Returns: the ranks of model and popularity, nil when the interaction could not be scored.
+  @discardableResult
+  mutating func record(_ event: PrequentialCase) -> (model: Int?, popularity: Int?)? {
+    let item = Int32(bitPattern: event.item.rawValue)
+    var ranks: (model: Int?, popularity: Int?)?
+    if let excluded = event.excluded {
+      let popular = popularity.count(of: item) > 0 ? popularity.rank(of: item, after: [], excluding: excluded[...]) : nil
+      let model = event.hadPool ? event.poolRank : popular
+      all.record(model: model, popularity: popular)
+      if events(of: event.item) <= Self.newUntil { newItems.record(model: model, popularity: popular) }
+      if event.userInteractions <= Self.newUntil { newUsers.record(model: model, popularity: popular) }
+      ranks = (model, popular)
+    }
+    count(event.item)
+    return ranks
+  }
+
+  /// Counts an interaction of the past that is not scored again.
+  mutating func count(_ item: StoredItemNumber) {
+    let index = Int(item.rawValue)
+    if index >= itemEvents.count { itemEvents.append(contentsOf: repeatElement(0, count: index + 1 - itemEvents.count)) }
+    itemEvents[index] += 1
+    popularity.observe(Int32(bitPattern: item.rawValue))
+  }
+
+  /// The interactions with an item that were seen.
+  func events(of item: StoredItemNumber) -> Int { Int(item.rawValue) < itemEvents.count ? Int(itemEvents[Int(item.rawValue)]) : 0 }
+}

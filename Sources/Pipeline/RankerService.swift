@@ -1,0 +1,140 @@
+import DaemonSupport
+import Events
+import Kafka
+import Logging
+import Recommender
+import Settings
+import StateStore
+
+/// Runs ``Ranking`` on a thread of its own and publishes by an idempotent producer. A mark is cleared only when the broker has
+/// acknowledged the list.
+final class RankerService {
+  private let ranking: Ranking
+  private let settings: LiveSettings
+  private let shared: SharedState
+  private let metrics: PipelineMetrics
+  private let logger: Logger
+  private let heartbeat: Watchdog.Heartbeat
+  private let work: WorkSignal
+  private var producer: Producer
+  private var pending: [UInt64: Publication] = [:]
+  private var nextToken: UInt64 = 1
+  private var retryAt = ContinuousClock.now
+
+  init(
+    ranking: Ranking, settings: LiveSettings, shared: SharedState, metrics: PipelineMetrics, logger: Logger, heartbeat: Watchdog.Heartbeat,
+    work: WorkSignal
+  ) throws {
+    self.ranking = ranking
+    self.settings = settings
+    self.shared = shared
+    self.metrics = metrics
+    self.logger = logger
+    self.heartbeat = heartbeat
+    self.work = work
+    producer = try Producer(properties: settings.current.kafka.producerProperties, observers: .logging(to: logger))
+  }
+
+  /// Ranks and publishes until told to stop, then waits a bounded time for what is on its way.
+  func run() throws {
+    var lastGuests = ContinuousClock.now - .seconds(60)
+    while !work.isClosed {
+      heartbeat.beat()
+      let settings = settings.current
+      ranking.settings = settings
+      try settle(producer.poll(timeout: .zero))
+      var isIdle = true
+      // While the broker does not take lists, pools are not made over and over.
+      if pending.count < 4 * settings.ranker.batchSize, ContinuousClock.now >= retryAt {
+        let start = ContinuousClock.now
+        let (publications, ranked) = try ranking.rankStale(
+          snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970())
+        if ranked > 0 {
+          metrics.ranked(ranked, time: .now - start)
+          try publish(publications)
+          isIdle = false
+        }
+      }
+      if ContinuousClock.now - lastGuests >= .seconds(1) {
+        lastGuests = .now
+        let popular = shared.popular
+        if let guests = try ranking.guestList(popular: popular.items, scores: popular.scores, now: millisecondsSince1970()) {
+          try publish([guests])
+        }
+      }
+      if isIdle {
+        if pending.isEmpty { work.wait(.milliseconds(20)) } else { try settle(producer.poll(timeout: .milliseconds(2))) }
+      }
+      if let error = producer.fatalError { try renewProducer(error) }
+    }
+    try settle(producer.flush(within: .seconds(5)))
+    if !pending.isEmpty {
+      logger.warning("lists are not acknowledged yet: their users are ranked again at the next start", metadata: ["lists": "\(pending.count)"])
+    }
+    producer.close(within: .seconds(2))
+  }
+
+  private func publish(_ publications: [Publication]) throws {
+    let topic = settings.current.topics.recommendations
+    for publication in publications {
+      let value: [UInt8]?
+      do {
+        value = try publication.recommendation?.json()
+      } catch {
+        logger.error("a list can't be written", metadata: ["error": "\(error)"])
+        ranking.release([publication])
+        continue
+      }
+      let token = nextToken
+      nextToken += 1
+      pending[token] = publication
+      var isQueued = false
+      while !isQueued {
+        do {
+          switch try producer.produce(topic: topic, key: Array(publication.user.utf8), value: value, token: token) {
+          case .enqueued: isQueued = true
+          case .queueFull:
+            heartbeat.beat()
+            try settle(producer.poll(timeout: .milliseconds(50)))
+            if work.isClosed { return }
+          }
+        } catch let error as KafkaError {
+          fail(token, error)
+          isQueued = true
+        }
+      }
+    }
+  }
+
+  private func settle(_ result: ProducerPollResult) throws {
+    var acknowledged: [Publication] = []
+    for report in result.deliveries {
+      switch report.result {
+      case .success:
+        if let publication = pending.removeValue(forKey: report.token) { acknowledged.append(publication) }
+      case .failure(let error): fail(report.token, error)
+      }
+    }
+    for error in result.errors { logger.warning("Kafka reports an error to the producer", metadata: ["error": "\(error)"]) }
+    try ranking.acknowledge(acknowledged, now: millisecondsSince1970())
+    if !acknowledged.isEmpty { metrics.delivered(acknowledged.count, failed: 0) }
+  }
+
+  private func fail(_ token: UInt64, _ error: KafkaError) {
+    guard let publication = pending.removeValue(forKey: token) else { return }
+    logger.warning("a list was not delivered; its user is ranked again", metadata: ["error": "\(error)"])
+    metrics.delivered(0, failed: 1)
+    ranking.release([publication])
+    retryAt = .now + .seconds(1)
+  }
+
+  /// A fatal error is never retried in place. The stale marks say what has to be sent again.
+  private func renewProducer(_ error: KafkaError) throws {
+    logger.error("the producer met a fatal error and is made anew", metadata: ["error": "\(error)"])
+    producer.close(within: .seconds(1))
+    ranking.release(Array(pending.values))
+    pending.removeAll()
+    producer = try Producer(properties: settings.current.kafka.producerProperties, observers: .logging(to: logger))
+    retryAt = .now + .seconds(1)
+  }
+}

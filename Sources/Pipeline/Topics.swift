@@ -1,0 +1,53 @@
+import Kafka
+import Logging
+import Settings
+
+/// Sees to it that the topics are there, with the settings that they need.
+struct Topics {
+  let settings: Settings
+  let logger: Logger
+
+  /// Creates what is missing; waits for the broker, up to `patience`.
+  ///
+  /// - Throws: ``PipelineError`` with `unavailable` when the broker can't be reached or a topic is missing and can't be created.
+  func ensure(patience: Duration, isStopping: () -> Bool, beat: () -> Void = {}) throws {
+    let client = try AdminClient(properties: settings.kafka.clientProperties, observers: .logging(to: logger))
+    let deadline = ContinuousClock.now + patience
+    var metadata: ClusterMetadata?
+    while metadata == nil {
+      beat()
+      do {
+        metadata = try client.metadata(within: .seconds(5))
+      } catch {
+        guard ContinuousClock.now < deadline, !isStopping() else {
+          throw PipelineError(.unavailable, "Kafka at \(settings.kafka.bootstrapServers) can't be reached: \(error)")
+        }
+        logger.warning("Kafka can't be reached yet", metadata: ["error": "\(error)"])
+      }
+    }
+    let topics = settings.topics
+    let names = [topics.interactions, topics.items, topics.recommendations, topics.deadLetters]
+    let missing = names.filter { metadata?.partitionCounts[$0] == nil }
+    guard !missing.isEmpty else { return }
+    guard settings.kafka.createTopics else {
+      throw PipelineError(
+        .unavailable,
+        "topics are missing and kafka.create_topics is false: \(missing.joined(separator: ", ")). Create them; those of items and "
+          + "recommendations with cleanup.policy=compact")
+    }
+    let compacted = [topics.items, topics.recommendations]
+    let specifications = missing.map { name in
+      TopicSpecification(
+        name, partitionCount: topics.partitions, replicationFactor: topics.replicationFactor,
+        configuration: ["cleanup.policy": compacted.contains(name) ? "compact" : "delete"])
+    }
+    for (name, outcome) in try client.ensureTopics(specifications, within: .seconds(30)) {
+      switch outcome {
+      case .created: logger.info("a topic was created", metadata: ["topic": "\(name)", "partitions": "\(topics.partitions)"])
+      case .alreadyExists: break
+      case .refused(let error):
+        throw PipelineError(.unavailable, "the topic '\(name)' is missing and can't be created: \(error)")
+      }
+    }
+  }
+}
