@@ -1,0 +1,32 @@
+# Two commands: `make demo` shows rodpod at work, `make test` runs all tests. Both install what they need (Debian 12, Swift 6.2 or later).
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
+TEST_PACKAGES := python3-venv systemd
+BROKER := noida-db==0.2.3
+BUILD := swift build -c release
+
+.PHONY: demo test build dependencies test-dependencies clean
+
+demo: build
+	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
+
+test: test-dependencies
+	$(BUILD) --build-tests -Xswiftc -warnings-as-errors
+	swift test -c release --skip-build
+
+build: dependencies
+	$(BUILD) --product rodpod
+
+dependencies:
+	@command -v swift >/dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install/linux/"; exit 1; }
+	@dpkg -s $(PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(PACKAGES); }
+
+# The broker of the tests is a separate process, unless RODPOD_TEST_BOOTSTRAP names another.
+test-dependencies: dependencies
+	@dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(TEST_PACKAGES); }
+	@[ -n "$$RODPOD_TEST_BOOTSTRAP" ] || [ -x .kafka/bin/pip ] || python3 -m venv .kafka
+	@[ -n "$$RODPOD_TEST_BOOTSTRAP" ] || .kafka/bin/pip install -q $(BROKER)
+
+clean:
+	rm -rf .build
