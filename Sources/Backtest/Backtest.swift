@@ -1,4 +1,5 @@
 import Datasets
+import Kernels
 public import Recommender
 
 /// Replays a history as the daemon would have lived it, and scores what it would have recommended: the whole catalogue is ranked, seen items are
@@ -64,8 +65,9 @@ public struct Backtest: Sendable {
 
   /// Runs the protocol: the baselines once, the learner once for each seed.
   ///
-  /// - Throws: ``BacktestError`` when the data do not allow the protocol.
+  /// - Throws: ``BacktestError`` when the data do not allow the protocol, or this machine does not let the kernels compute.
   public func run(_ data: BacktestData, progress: @escaping (Progress) -> Void = { _ in }) throws(BacktestError) -> BacktestReport {
+    do { try selfTest() } catch { throw BacktestError(.kernels, error.description) }
     var report = BacktestReport(plan: plan, seeds: seeds, data: data)
     if !skipsBaselines {
       var baselines = BaselineRun(data: data, popularityWindow: popularityWindow, allowsRepeats: allowsRepeats, progress: progress)

@@ -5,6 +5,8 @@ public struct BacktestError: Error, Sendable, Equatable, CustomStringConvertible
     case usage
     /// The data do not fit each other or the protocol.
     case data
+    /// No product can be computed on this machine.
+    case kernels
   }
 
   public let code: Code
