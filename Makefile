@@ -12,7 +12,7 @@ demo: build
 	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
 
 test: test-dependencies
-	$(BUILD) --build-tests -Xswiftc -warnings-as-errors
+	$(BUILD) --build-tests
 	swift test -c release --skip-build
 
 build: dependencies

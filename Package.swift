@@ -6,7 +6,7 @@ let common: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .enableUpcomingFeature("ExistentialAny"),
   .enableUpcomingFeature("MemberImportVisibility"),
-]
+] + (Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)])
 
 // The floor for the numeric kernels is x86-64-v3 (AVX2 and FMA): without it Swift's SIMD types call `fmaf` one lane at a time.
 // The flag changes Swift's own code generation, not only that of imported C.
@@ -98,7 +98,9 @@ let package = Package(
     tests("KernelsTests", ["Kernels"]),
     tests("LMDBTests", ["LMDB"]),
     tests("KafkaTests", ["Kafka", "TestSupport"]),
-    tests("DaemonSupportTests", ["DaemonSupport", .product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
+    tests(
+      "DaemonSupportTests",
+      ["DaemonSupport", .product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
     tests("SettingsTests", ["Settings"]),
     tests("EventsTests", ["Events"]),
     tests("StateStoreTests", ["StateStore", "LMDB"]),

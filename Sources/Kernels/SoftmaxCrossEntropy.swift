@@ -28,7 +28,7 @@ public func softmaxCrossEntropy(_ logits: Matrix, targets: ArraySlice<Int32>, we
       continue
     }
     var most = Vector(all: -Float.greatestFiniteMagnitude)
-    forEachVector(logits.columns & ~7) { j, _ in most = pointwiseMax(most, load(row, j)) }
+    forEachVector(logits.columns & ~7) { j, _ in most = most.atLeast(load(row, j)) }
     var greatest = most.greatest
     for j in (logits.columns & ~7)..<logits.columns { greatest = max(greatest, row[j]) }
     let own = row[target]

@@ -21,9 +21,7 @@ public struct TopKCollector: Sendable {
   public mutating func offer(_ scores: Matrix, row: Int, firstIndex: Int) {
     let values = scores.row(row)
     forEachVector(scores.columns) { j, lanes in
-      let block = load(values, j, lanes)
-      let above = block .> Vector(all: threshold)
-      if any(above) {
+      if Vector(all: threshold).isLess(than: load(values, j, lanes)).hasBits {
         for lane in 0..<lanes where values[j &+ lane] > threshold {
           candidates.append((values[j &+ lane], Int32(truncatingIfNeeded: firstIndex &+ j &+ lane)))
           if candidates.count == 2 * k { cut() }
@@ -55,7 +53,8 @@ public func countAtLeast(_ x: Matrix, row: Int, _ bound: Float) -> Int {
   var counts = SIMD8<Int32>.zero
   let whole = x.columns & ~7
   forEachVector(whole) { j, _ in
-    counts = counts.replacing(with: counts &+ 1, where: load(values, j) .>= Vector(all: bound))
+    // The mask of "below" is −1 there and 0 where the value counts.
+    counts = counts &+ 1 &+ load(values, j).isLess(than: Vector(all: bound))
   }
   var total = Int(counts.wrappedSum())
   for j in whole..<x.columns where values[j] >= bound { total += 1 }

@@ -37,6 +37,21 @@ extension SIMD8<Float> {
   @inline(__always)
   func adding(_ a: Vector, times b: Vector) -> Vector { addingProduct(a, b) }
 
+  // The standard library's lane-wise comparisons and `pointwiseMax` go lane by lane through memory here; the sign of a difference, spread
+  // over the lane, is a mask in two instructions.
+
+  /// All bits set in the lanes where self < other; a NaN gives an arbitrary mask.
+  @inline(__always)
+  func isLess(than other: Vector) -> SIMD8<Int32> { unsafeBitCast(self - other, to: SIMD8<Int32>.self) &>> 31 }
+
+  /// The greater of both, lane by lane.
+  @inline(__always)
+  func atLeast(_ other: Vector) -> Vector { isLess(than: other).choose(other, self) }
+
+  /// The lesser of both, lane by lane.
+  @inline(__always)
+  func atMost(_ other: Vector) -> Vector { other.isLess(than: self).choose(other, self) }
+
   @inline(__always)
   var total: Float {
     let four = lowHalf + highHalf
@@ -46,15 +61,32 @@ extension SIMD8<Float> {
 
   @inline(__always)
   var greatest: Float {
-    let four = pointwiseMax(lowHalf, highHalf)
-    return Swift.max(Swift.max(four.x, four.y), Swift.max(four.z, four.w))
+    var greatest = self[0]
+    for lane in 1..<8 where self[lane] > greatest { greatest = self[lane] }
+    return greatest
+  }
+}
+
+extension SIMD8<Int32> {
+  /// `a` in the lanes whose bits are all set, `b` in those whose bits are all clear.
+  @inline(__always)
+  func choose(_ a: Vector, _ b: Vector) -> Vector {
+    unsafeBitCast((unsafeBitCast(a, to: Self.self) & self) | (unsafeBitCast(b, to: Self.self) & ~self), to: Vector.self)
+  }
+
+  /// Whether any bit is set in any lane.
+  @inline(__always)
+  var hasBits: Bool {
+    let four = lowHalf | highHalf
+    let two = four.lowHalf | four.highHalf
+    return two.x | two.y != 0
   }
 }
 
 /// e^x, with a relative error under 2e-7; the polynomial of Cephes' `expf`. Arguments below −87 give (almost) 0, above 88 e^88.
 @inline(__always)
 func exponential(_ x: Vector) -> Vector {
-  let clamped = pointwiseMin(pointwiseMax(x, Vector(all: -87.3)), Vector(all: 88))
+  let clamped = x.atLeast(Vector(all: -87.3)).atMost(Vector(all: 88))
   // Adding 1.5·2²³ rounds to the nearest integer n and leaves n in the low bits.
   let shifted = Vector(all: 12_582_912).adding(clamped, times: Vector(all: 1.442_695_04))
   let n = shifted - 12_582_912
