@@ -69,8 +69,9 @@ struct DemoCommand: AsyncParsableCommand {
     var isDone = false
     while ContinuousClock.now < deadline, failure.withLock({ $0 == nil }) {
       let totals = daemon.metrics.current
-      // Learning sets the pace: a stream that runs ahead would be learned from in retrospect.
-      let isIdle = try !player.play(upTo: Int(totals.interactions) + 1024, learned: Int(totals.learnedInteractions) + 2048)
+      // Years pass in a minute. A stream that ran ahead would score its events against lists from before the burst that they belong to,
+      // and would be learned from in retrospect; so few events are on their way at a time, and learning sets the pace.
+      let isIdle = try !player.play(upTo: Int(totals.interactions) + 64, learned: Int(totals.learnedInteractions) + 1024)
       lists.poll()
       display.show(totals, player, lists, elapsed: ContinuousClock.now - start)
       if player.isFinished, totals.interactions >= player.played, totals.learnedInteractions + 255 >= player.played, totals.staleUsers == 0 {
@@ -142,7 +143,7 @@ final class DemoPlayer {
   ///
   /// - Returns: whether anything was sent.
   func play(upTo consumed: Int, learned: Int) throws -> Bool {
-    let end = min(min(consumed, learned), total, played + 256)
+    let end = min(min(consumed, learned), total, played + 64)
     guard end > played else {
       _ = producer.poll(timeout: .zero)
       return false

@@ -24,15 +24,40 @@ public struct QualityGuard: Sendable {
     case fallen(ndcg: Double, good: Double)
   }
 
+  /// Scored events follow on each other in bursts of one user, so their errors are not independent: the variance is that of the means of
+  /// runs of events (the method of batch means), and what is watched is the lead over popularity on the same events.
   private struct Block: Sendable {
+    static let runLength = 50.0
     var count = 0.0
-    var sum = 0.0
-    var squares = 0.0
-    var popularity = 0.0
+    var model = 0.0
+    var lead = 0.0
+    private var runs = 0.0
+    private var runSum = 0.0
+    private var squares = 0.0
+    private var run = (count: 0.0, sum: 0.0)
 
-    var mean: Double { sum / count }
-    var variance: Double { max(0, squares / count - mean * mean) }
-    var popularityMean: Double { popularity / count }
+    mutating func add(model value: Double, popularity other: Double) {
+      count += 1
+      model += value
+      lead += value - other
+      run.count += 1
+      run.sum += value - other
+      if run.count == Self.runLength {
+        runs += 1
+        runSum += run.sum / run.count
+        squares += (run.sum / run.count) * (run.sum / run.count)
+        run = (0, 0)
+      }
+    }
+
+    var modelMean: Double { model / count }
+    var leadMean: Double { lead / count }
+    /// Of the lead's mean, squared.
+    var squaredError: Double {
+      guard runs > 1 else { return .infinity }
+      let mean = runSum / runs
+      return max(0, squares / runs - mean * mean) / (runs - 1)
+    }
   }
 
   private let configuration: Configuration
@@ -45,33 +70,21 @@ public struct QualityGuard: Sendable {
   ///
   /// - Parameters: the ranks, from 0, that model and popularity gave the target; nil is a miss.
   public mutating func record(model: Int?, popularity: Int?, cutoff: Int = 10) -> Verdict {
-    let value = model.map { RankingMetric.ndcg(cutoff).value(rank: $0) } ?? 0
-    block.count += 1
-    block.sum += value
-    block.squares += value * value
-    block.popularity += popularity.map { RankingMetric.ndcg(cutoff).value(rank: $0) } ?? 0
+    let value = { (rank: Int?) in rank.map { RankingMetric.ndcg(cutoff).value(rank: $0) } ?? 0 }
+    block.add(model: value(model), popularity: value(popularity))
     guard Int(block.count) >= configuration.blockEvents else { return .pending }
     defer { block = Block() }
-    guard let good, good.mean > 0, configuration.relativeDrop > 0 else {
+    guard let good, configuration.relativeDrop > 0 else {
       self.good = block
-      return .good(ndcg: block.mean)
+      return .good(ndcg: block.modelMean)
     }
-    let drop = 1 - block.mean / good.mean
-    let error = (block.variance / block.count + good.variance / good.count).squareRoot()
-    // When popularity fell as much, the events became harder to predict for everybody.
-    let drift = good.popularityMean > 0 ? max(0, 1 - block.popularityMean / good.popularityMean) : 0
-    if drop - drift > configuration.relativeDrop, good.mean - block.mean > configuration.significance * error {
-      return .fallen(ndcg: block.mean, good: good.mean)
+    let fall = good.leadMean - block.leadMean
+    let error = (block.squaredError + good.squaredError).squareRoot()
+    if fall > configuration.relativeDrop * good.modelMean, fall > configuration.significance * error {
+      return .fallen(ndcg: block.modelMean, good: good.modelMean)
     }
-    // A slow decline must not move the bar: only a block that is no worse sets it anew, a worse one moves it a little.
-    if block.mean >= good.mean {
-      self.good = block
-    } else {
-      self.good = Block(
-        count: block.count, sum: 0.9 * good.mean * block.count + 0.1 * block.sum,
-        squares: 0.9 * good.squares / good.count * block.count + 0.1 * block.squares,
-        popularity: 0.9 * good.popularityMean * block.count + 0.1 * block.popularity)
-    }
-    return .good(ndcg: block.mean)
+    // Only a block that is no worse sets the bar anew, so that a slow decline does not take the bar with it.
+    if block.leadMean >= good.leadMean { self.good = block }
+    return .good(ndcg: block.modelMean)
   }
 }
