@@ -110,6 +110,8 @@ let package = Package(
     tests(
       "AdminAPITests",
       ["AdminAPI", .product(name: "Logging", package: "swift-log"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")]),
+    // These start the built daemon.
+    tests("ProcessTests", ["rodpod", "TestSupport", "Kafka", "Events", "Settings", "StateStore", "Datasets"]),
     tests("PipelineTests", ["Pipeline", "Kafka", "Events", "Settings", "StateStore", "Recommender", "Datasets", "TestSupport"]),
   ]
 )
