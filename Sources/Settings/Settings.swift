@@ -166,7 +166,7 @@ public struct Settings: Sendable, Equatable {
     public var windowInteractions = 100_000
     public var recentRatio = 0.5
     public var reservoirRatio = 0.25
-    public var reservoirSize = 100_000
+    public var reservoirSize = 20_000
     public var learningRate = 1e-3
     public var weightDecay = 0.0
     public var gradientClip = 1.0

@@ -12,4 +12,9 @@ struct Rodpod: AsyncParsableCommand {
     subcommands: [
       RunCommand.self, CheckConfigCommand.self, DefaultConfigCommand.self, StateCommand.self, InspectCommand.self, DemoCommand.self,
     ])
+
+  static func main() async {
+    HeapTuning.keepSmall()
+    await main(nil)
+  }
 }

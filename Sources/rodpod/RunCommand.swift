@@ -72,11 +72,11 @@ struct DaemonHost {
       _ = daemon.stop()
       return Exit.configuration
     }
+    let services = ServiceGroup(services: [admin], logger: logger)
     let code = await withTaskGroup(of: Void.self) { group in
       group.addTask {
         do {
-          try await admin.run()
-        } catch is CancellationError {
+          try await services.run()
         } catch {
           ended.yield(.failure(PipelineError(.unavailable, "the admin server at \(settings.admin.listen) can't go on: \(error)")))
         }
@@ -101,6 +101,7 @@ struct DaemonHost {
       logger.info("rodpod stops")
       notifier.extendTimeout(by: settings.lifecycle.shutdownTimeout)
       let isClean = await stop(daemon)
+      await services.triggerGracefulShutdown()
       group.cancelAll()
       return isClean ? code : max(code, Exit.internal)
     }

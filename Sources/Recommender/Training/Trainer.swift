@@ -78,6 +78,9 @@ final class Trainer: @unchecked Sendable {
   var settings: OptimizerConfiguration
   /// π_ref: a frozen copy of the policy. nil leaves the preference term out.
   var reference: ModelSnapshot?
+  /// A bias is the one number by which an item follows its popularity, over several units: Adam's steps of the common size would take
+  /// thousands of them.
+  private static let biasRate: Float = 10
   /// How often each row was a target: the popularity in the logQ correction.
   private(set) var targetCounts: [Float] = []
   private let workers: WorkerThreads
@@ -303,8 +306,10 @@ final class Trainer: @unchecked Sendable {
     AdamOptimizer.updateRows(
       parameters.itemEmbedding, &optimizer.embedding, rows: items.rows, range: 0..<items.rows.count, gradient: first.dVectors, step)
     let dBias = Matrix(first.dBias.buffer, rows: items.rows.count, columns: 1)
+    step.learningRate *= Self.biasRate
     AdamOptimizer.updateRows(
       parameters.itemBias, &optimizer.bias, rows: items.rows, range: 0..<items.rows.count, gradient: dBias, step)
+    step.learningRate = settings.learningRate
     for attribute in touchedAttributes {
       let row = first.dAttributes.rows(Int(attribute)..<Int(attribute) + 1)
       AdamOptimizer.updateRows(parameters.attributeEmbedding, &optimizer.attributes, rows: [attribute], range: 0..<1, gradient: row, step)

@@ -3,13 +3,19 @@ public struct ItemEvent: Sendable, Equatable {
   public var item: ItemNumber
   /// The code of the interaction's type.
   public var type: UInt8
+  /// `.min` is unknown: an optional would make the many events of a reservoir half as large again.
+  private var milliseconds: Int64
+
   /// Milliseconds since 1970; nil when only the order is known.
-  public var time: Int64?
+  public var time: Int64? {
+    get { milliseconds == .min ? nil : milliseconds }
+    set { milliseconds = newValue ?? .min }
+  }
 
   public init(item: ItemNumber, type: UInt8 = 0, time: Int64? = nil) {
     self.item = item
     self.type = type
-    self.time = time
+    milliseconds = time ?? .min
   }
 }
 
