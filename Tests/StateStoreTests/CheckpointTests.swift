@@ -83,6 +83,7 @@ struct CheckpointTests {
       try transaction.putCheckpoint(entry(300, cursor: 2))
       try transaction.removeCheckpoint(modelVersion: 2)
     }
-    #expect(try store.read { (view) throws(StateStoreError) in try view.checkpoints() } == [entry(300, cursor: 2), entry(70_000, cursor: 1)])
+    let listed = try store.read { (view) throws(StateStoreError) in try view.checkpoints() }
+    #expect(listed == [entry(300, cursor: 2), entry(70_000, cursor: 1)])
   }
 }

@@ -42,7 +42,8 @@ struct RecordCodingTests {
     var item: [UInt8] = []
     let description = ItemDescription(
       title: "Sofa", categories: ["a", "b"], brand: "Acme", price: 1, features: ["text": [1, 2, 3], "image": []])
-    CatalogueItem(id: "a", number: ItemNumber(rawValue: 1), row: 4, rowSince: 2, change: 3, state: .described(description)).encode(to: &item)
+    CatalogueItem(id: "a", number: ItemNumber(rawValue: 1), row: 4, rowSince: 2, change: 3, state: .described(description))
+      .encode(to: &item)
     records.append(("item", item, { _ = try CatalogueItem($0, number: ItemNumber(rawValue: 1)) }))
     var checkpoint: [UInt8] = []
     CheckpointEntry(name: "model", sha256: [UInt8](repeating: 1, count: 32), modelVersion: 3, cursor: 4).encode(to: &checkpoint)
@@ -72,24 +73,26 @@ struct RecordCodingTests {
     var generator = SeededGenerator(seed: 3)
     var thrown = 0
     for record in Self.records {
-      for _ in 0..<20_000 {
+      for _ in 0..<5_000 {
         var bytes = record.bytes
         for _ in 0...generator.below(6) {
           // Bytes that make long varints are the dangerous ones.
           bytes[generator.below(bytes.count)] = [0xFF, 0x80, 0x7F, 0, UInt8(generator.below(256))].randomElement(using: &generator)!
         }
         if generator.below(3) == 0 { bytes.removeLast(generator.below(bytes.count)) }
-        if generator.below(3) == 0 { bytes += (0..<generator.below(12)).map { _ in generator.below(2) == 0 ? 0xFF : UInt8(generator.below(256)) } }
+        if generator.below(3) == 0 {
+          bytes += (0..<generator.below(12)).map { _ in generator.below(2) == 0 ? 0xFF : UInt8(generator.below(256)) }
+        }
         do { try record.read(bytes) } catch { thrown += 1 }
       }
     }
-    #expect(thrown > 20_000)
+    #expect(thrown > 10_000)
   }
 
   @Test func randomBytesNeverTrap() {
     var generator = SeededGenerator(seed: 8)
     for record in Self.records {
-      for _ in 0..<20_000 {
+      for _ in 0..<5_000 {
         let bytes = record.bytes.prefix(1 + generator.below(3)) + (0..<generator.below(60)).map { _ in UInt8(generator.below(256)) }
         do { try record.read(Array(bytes)) } catch { #expect(error is StateStoreError) }
       }

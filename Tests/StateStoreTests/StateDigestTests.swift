@@ -18,7 +18,8 @@ struct StateDigestTests {
       if generator.below(50) == 0 { return .forget(user) }
       let time = Int64(index * 100 - generator.below(2_000))
       let value: Float? = generator.below(3) == 0 ? Float(generator.below(9)) : nil
-      return .interaction(user: user, item: "item-\(generator.below(60))", type: ["view", "buy", "cart"][generator.below(3)], time: time, value: value)
+      let type = ["view", "buy", "cart"][generator.below(3)]
+      return .interaction(user: user, item: "item-\(generator.below(60))", type: type, time: time, value: value)
     }
   }
 
@@ -34,10 +35,12 @@ struct StateDigestTests {
     }
   }
 
-  /// Plays both topics in a random interleaving, in batches of random size with their offsets, some of them begun and given up, reopening now and then.
+  /// Plays both topics in a random interleaving, in batches of random size with their offsets, some of them begun and given up,
+  /// reopening now and then.
   private func play(_ topics: [String: [Event]], seed: UInt64, at path: String) throws -> [UInt8] {
     var generator = SeededGenerator(seed: seed)
-    var store: StateStore? = try StateStore.open(at: path, options: .init(initialBytes: 1 << 18, sequenceLength: 8, lateInteractionBound: 1_000))
+    let options = StateStore.Options(initialBytes: 1 << 18, sequenceLength: 8, lateInteractionBound: 1_000)
+    var store: StateStore? = try StateStore.open(at: path, options: options)
     while true {
       var next: [String: Int] = [:]
       try store?.read { (view) throws(StateStoreError) in for offset in try view.offsets() { next[offset.topic] = Int(offset.next) } }
@@ -57,7 +60,7 @@ struct StateDigestTests {
       }
       if generator.below(10) == 0 {
         store = nil
-        store = try StateStore.open(at: path, options: .init(initialBytes: 1 << 18, sequenceLength: 8, lateInteractionBound: 1_000))
+        store = try StateStore.open(at: path, options: options)
       }
     }
     return try #require(try store?.digest())

@@ -106,15 +106,15 @@ struct StateStoreTests {
     func fill() throws {
       while true {
         try store.write { (transaction) throws(StateStoreError) in
-          for _ in 0..<50 {
-            try transaction.append(UserInteraction(user: "ada", partition: 0, interaction: Interaction(1, time: Int64(written) + 1)))
+          for time in written..<written + 50 {
+            try transaction.append(UserInteraction(user: "ada", partition: 0, interaction: Interaction(1, time: Int64(time))))
           }
         }
         written += 50
       }
     }
     #expect(code { try fill() } == .full)
-    #expect(try store.sequence(of: "ada")?.interactions.last?.time == Int64(written - 49))
+    #expect(try store.sequence(of: "ada")?.interactions.last?.time == Int64(written - 1))
     #expect(try store.journal().count == written)
     #expect(code { try fill() } == .full)
     for _ in 0..<5 {
