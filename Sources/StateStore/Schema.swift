@@ -93,6 +93,7 @@ struct Counters: Hashable, Sendable {
     nextChange = try reader.varint()
     revisionFloor = try reader.varint()
     try reader.end()
+    guard nextItem > 0, nextJournalSequence > 0, nextChange > 0 else { throw RecordReader.damaged }
   }
 
   func encode(to record: inout [UInt8]) {
