@@ -34,9 +34,8 @@ public final class ModelSnapshot: Sendable {
 
   /// False when a parameter is NaN or infinite: such a snapshot is not published.
   public var isFinite: Bool {
-    allFinite(vectors) && (0..<rowCount).allSatisfy { owners[$0] == nil || bias[0, $0].isFinite }
-      && encoder.layers.allSatisfy { allFinite($0.query.weight) && allFinite($0.down.weight) && allFinite($0.up.weight) }
-      && allFinite(encoder.norm.gain) && allFinite(encoder.position)
+    allFinite(vectors) && allFinite(Matrix(denseBuffer, rows: 1, columns: denseBuffer.count))
+      && (0..<rowCount).allSatisfy { owners[$0] == nil || bias[0, $0].isFinite }
   }
 
   /// The cosine similarity of two rows' vectors, in −1 … 1.
