@@ -60,9 +60,37 @@ public struct QualityGuard: Sendable {
     }
   }
 
+  /// The level of the last good blocks together. The best block alone would be the luckiest one, and every later one would look fallen.
+  private struct Level: Sendable {
+    static let memory = 8.0
+    private(set) var blocks = 1.0
+    private(set) var model: Double
+    private(set) var lead: Double
+    /// Of one block's lead.
+    private(set) var squaredError: Double
+
+    init(_ block: Block) {
+      model = block.modelMean
+      lead = block.leadMean
+      squaredError = block.squaredError
+    }
+
+    /// The standard error of the difference between the block's lead and the level's.
+    func error(_ block: Block) -> Double {
+      ((blocks * squaredError + block.squaredError) / (blocks + 1) * (1 + 1 / blocks)).squareRoot()
+    }
+
+    mutating func take(_ block: Block) {
+      blocks = min(blocks + 1, Self.memory)
+      model += (block.modelMean - model) / blocks
+      lead += (block.leadMean - lead) / blocks
+      squaredError += (block.squaredError - squaredError) / blocks
+    }
+  }
+
   private let configuration: Configuration
   private var block = Block()
-  private var good: Block?
+  private var good: Level?
 
   public init(_ configuration: Configuration) { self.configuration = configuration }
 
@@ -75,16 +103,16 @@ public struct QualityGuard: Sendable {
     guard Int(block.count) >= configuration.blockEvents else { return .pending }
     defer { block = Block() }
     guard let good, configuration.relativeDrop > 0 else {
-      self.good = block
+      self.good = Level(block)
       return .good(ndcg: block.modelMean)
     }
-    let fall = good.leadMean - block.leadMean
-    let error = (block.squaredError + good.squaredError).squareRoot()
-    if fall > configuration.relativeDrop * good.modelMean, fall > configuration.significance * error {
-      return .fallen(ndcg: block.modelMean, good: good.modelMean)
+    let fall = good.lead - block.leadMean
+    let error = good.error(block)
+    if fall > configuration.relativeDrop * good.model, fall > configuration.significance * error {
+      return .fallen(ndcg: block.modelMean, good: good.model)
     }
-    // Only a block that is no worse sets the bar anew, so that a slow decline does not take the bar with it.
-    if block.leadMean >= good.leadMean { self.good = block }
+    // A block that is worse than chance explains does not move the level, so that a slow decline does not take it along.
+    if fall <= error { self.good?.take(block) }
     return .good(ndcg: block.modelMean)
   }
 }
