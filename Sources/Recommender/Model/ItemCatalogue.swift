@@ -25,6 +25,11 @@ public final class ItemCatalogue {
   private var attributeIndex: [String: Int32] = [:]
   /// Rows that took a new owner since the trainer last looked: their parameters have to start anew.
   private var changedOwners: [Int32] = []
+  /// Rows whose item got its first content, or lost its last, since the trainer last looked.
+  private var changedKinds: [Int32] = []
+  /// Rises with every change.
+  private(set) var revision: UInt64 = 0
+  /// The rows in use, in an order that depends on what came and went: draws go by it, so a checkpoint keeps it.
   private(set) var liveRows: [Int32] = []
   private var positionInLive: [Int32] = []
   /// More attributes than these are left out: what bounds the table's memory.
@@ -54,7 +59,10 @@ public final class ItemCatalogue {
     let index = Int(row)
     reserve(index + 1)
     if let owner = owners[index], owner != item { retire(item: owner) }
-    if owners[index] == nil {
+    revision += 1
+    let isNew = owners[index] == nil
+    let wasDescribed = isDescribed(row: index)
+    if isNew {
       owners[index] = item
       changedOwners.append(row)
       while rowOfNumber.count <= Int(item) { rowOfNumber.append(-1) }
@@ -68,12 +76,14 @@ public final class ItemCatalogue {
       for column in 0..<features[modality].columns { features[modality][index, column] = present ? values?[column] ?? 0 : 0 }
     }
     attributes[index] = configuration.usesAttributes ? names.compactMap(attribute) : []
+    if !isNew, isDescribed(row: index) != wasDescribed { changedKinds.append(row) }
   }
 
   /// Gives the item's row free.
   public func retire(item: ItemNumber) {
     guard let row = row(of: item) else { return }
     let index = Int(row)
+    revision += 1
     owners[index] = nil
     rowOfNumber[Int(item)] = -1
     attributes[index] = []
@@ -92,8 +102,22 @@ public final class ItemCatalogue {
     return changedOwners
   }
 
+  /// The rows whose item got its first content, or lost its last, since the last call.
+  func takeChangedKinds() -> [Int32] {
+    defer { changedKinds.removeAll(keepingCapacity: true) }
+    return changedKinds
+  }
+
   /// Whether a row has content that tells it apart before anything was learned of its ID.
   func isDescribed(row: Int) -> Bool { !attributes[row].isEmpty || hasFeatures.contains { $0[row] } }
+
+  /// Fills an empty catalogue with the rows of a checkpoint, without content.
+  ///
+  /// - Parameter live: the rows that have an owner, in the order in which ``liveRows`` had them.
+  func restore(owners: [ItemNumber?], live: [Int32]) {
+    reserve(owners.count)
+    for row in live { if let owner = owners[Int(row)] { describe(item: owner, row: row, content: [], attributes: []) } }
+  }
 
   /// Restores the attributes' names in the order in which a checkpoint's embeddings stand.
   func restoreAttributeNames(_ names: [String]) {

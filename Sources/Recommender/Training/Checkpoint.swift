@@ -6,11 +6,13 @@ import Kernels
 extension OnlineLearner {
   static let formatVersion = "1"
   private static let free = ItemNumber.max
+  private static let checksumKey = "checksum"
 
   /// The bytes of a checkpoint of this moment, which has to lie between two strides.
   ///
   /// - Throws: ``Safetensors/FormatError``.
   public func checkpoint() throws(Safetensors.FormatError) -> [UInt8] {
+    trainer.followCatalogue()
     var file = Safetensors()
     file.metadata = [
       "format": "rodpod-checkpoint", "format_version": Self.formatVersion, "cursor": String(cursor), "strides": String(strides),
@@ -25,6 +27,7 @@ extension OnlineLearner {
     let optimizer = trainer.optimizer
     file.set("random.state", "U64", shape: [4], random.state)
     file.set("catalogue.owners", "U32", shape: [rows], catalogue.owners.map { $0 ?? Self.free })
+    file.set("catalogue.live_rows", "I32", shape: [catalogue.liveRows.count], catalogue.liveRows)
     file.set("catalogue.target_counts", "F32", shape: [rows], Array(trainer.targetCounts.prefix(rows)))
     for (prefix, dense) in [("", parameters.dense), ("adam.first.", optimizer.firstMoment), ("adam.second.", optimizer.secondMoment)] {
       for tensor in dense.tensors { file.set(prefix + tensor.name, tensor.values) }
@@ -54,6 +57,10 @@ extension OnlineLearner {
     file.set("reservoir.items", "U32", shape: [events.count], events.map(\.item))
     file.set("reservoir.types", "U8", shape: [events.count], events.map(\.type))
     file.set("reservoir.times", "I64", shape: [events.count], events.map { $0.time ?? .min })
+    let shown = examples.flatMap(\.shown)
+    file.set("reservoir.shown_lengths", "I32", shape: [examples.count], examples.map { Int32($0.shown.count) })
+    file.set("reservoir.shown", "U32", shape: [shown.count], shown)
+    file.metadata[Self.checksumKey] = String(file.checksum(without: Self.checksumKey))
     return try file.encoded()
   }
 
@@ -85,6 +92,9 @@ extension OnlineLearner {
 
   private func load(checkpoint bytes: [UInt8], keepingCursor: Bool) throws(Safetensors.FormatError) {
     let file = try Safetensors(decoding: bytes)
+    guard file.metadata[Self.checksumKey] == String(file.checksum(without: Self.checksumKey)) else {
+      throw Safetensors.FormatError(description: "it does not have the content that its checksum is of")
+    }
     let model = try Self.modelConfiguration(file)
     guard model == configuration.model else {
       throw Safetensors.FormatError(description: "the checkpoint is of another model: \(model); configured is \(configuration.model)")
@@ -92,6 +102,10 @@ extension OnlineLearner {
     let attributeNames = try Self.decoded([String].self, file, "attributes")
     let owners = try file.values("catalogue.owners", "U32", as: ItemNumber.self)
     let rows = owners.count
+    let live = try file.values("catalogue.live_rows", "I32", as: Int32.self)
+    guard live.sorted() == owners.indices.filter({ owners[$0] != Self.free }).map({ Int32($0) }) else {
+      throw Safetensors.FormatError(description: "the rows of the catalogue are damaged")
+    }
     let parameters = trainer.parameters
     let optimizer = trainer.optimizer
     let reservoirRead = try Self.reservoir(file, capacity: configuration.reservoirSize)
@@ -127,14 +141,13 @@ extension OnlineLearner {
       steps.append(own)
     }
     let counts = try file.values("catalogue.target_counts", "F32", as: Float.self)
+    guard counts.count == rows else { throw Safetensors.FormatError(description: "tensor 'catalogue.target_counts' has another shape") }
 
     if keepingCursor {
       // Items that came after the checkpoint start anew; those that it knows keep what it knew.
       trainer.followCatalogue()
     } else {
-      for (row, owner) in owners.enumerated() where owner != Self.free {
-        catalogue.describe(item: owner, row: Int32(row), content: [], attributes: [])
-      }
+      catalogue.restore(owners: owners.map { $0 == Self.free ? nil : $0 }, live: live)
       catalogue.restoreAttributeNames(attributeNames)
       trainer.followCatalogue()
     }
@@ -145,7 +158,9 @@ extension OnlineLearner {
     optimizer.denseSteps = UInt32(file.metadata["dense_steps"] ?? "") ?? 0
     trainer.reference = reference
     if keepingCursor {
-      trainer.restartRows { row in row < owners.count && owners[row] != Self.free && self.catalogue.owners[row] == owners[row] }
+      trainer.restartRows(
+        except: { row in row < rows && owners[row] != Self.free && self.catalogue.owners[row] == owners[row] },
+        attributes: attributeNames.count)
     } else {
       trainer.restore(targetCounts: counts)
       cursor = UInt64(file.metadata["cursor"] ?? "") ?? 0
@@ -162,17 +177,25 @@ extension OnlineLearner {
     let items = try file.values("reservoir.items", "U32", as: ItemNumber.self)
     let types = try file.values("reservoir.types", "U8", as: UInt8.self)
     let times = try file.values("reservoir.times", "I64", as: Int64.self)
-    guard users.count == targets.count, users.count == lengths.count, items.count == types.count, items.count == times.count,
-      lengths.allSatisfy({ $0 >= 0 }), lengths.reduce(0, { $0 + Int($1) }) == items.count
+    let shown = try file.values("reservoir.shown", "U32", as: ItemNumber.self)
+    let shownLengths = try file.values("reservoir.shown_lengths", "I32", as: Int32.self)
+    guard users.count == targets.count, users.count == lengths.count, users.count == shownLengths.count, items.count == types.count,
+      items.count == times.count, lengths.allSatisfy({ $0 >= 0 }), lengths.reduce(0, { $0 + Int($1) }) == items.count,
+      shownLengths.allSatisfy({ $0 >= 0 }), shownLengths.reduce(0, { $0 + Int($1) }) == shown.count
     else { throw Safetensors.FormatError(description: "the reservoir is damaged") }
     var examples: [TrainingExample] = []
     var start = 0
+    var shownStart = 0
     for index in users.indices {
       let events = (start..<start + Int(lengths[index])).map {
         ItemEvent(item: items[$0], type: types[$0], time: times[$0] == .min ? nil : times[$0])
       }
       start += events.count
-      examples.append(TrainingExample(user: users[index], events: events, targetCount: Int(max(0, targets[index]))))
+      let shownEnd = shownStart + Int(shownLengths[index])
+      examples.append(
+        TrainingExample(
+          user: users[index], events: events, targetCount: Int(max(0, targets[index])), shown: Array(shown[shownStart..<shownEnd])))
+      shownStart = shownEnd
     }
     return Reservoir(capacity: capacity, examples: examples, seen: UInt64(file.metadata["reservoir_seen"] ?? "") ?? 0)
   }

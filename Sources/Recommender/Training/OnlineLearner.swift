@@ -78,6 +78,8 @@ public final class OnlineLearner {
   private(set) var reservoir: Reservoir
   private(set) var random: Xoshiro256
   private let ranker = TopKRanker()
+  /// The catalogue that the snapshot was made of; nil when that is not known.
+  private var snapshotRevision: UInt64?
   private let workers: WorkerThreads
 
   public init(_ configuration: LearnerConfiguration) {
@@ -147,9 +149,15 @@ public final class OnlineLearner {
   public func forget(user: UInt64) { reservoir.forget(user: user) }
 
   /// Makes the catalogue's changes visible to ranking without learning: a new item is recommendable at once by its content.
-  public func renewSnapshot() {
+  public func renewSnapshot() { makeSnapshot(version: snapshot.version + 1) }
+
+  /// Makes the snapshot anew from the same parameters and the catalogue as it is now: the version stays.
+  public func refreshSnapshot() { makeSnapshot(version: snapshot.version) }
+
+  private func makeSnapshot(version: UInt64) {
     trainer.followCatalogue()
-    snapshot = trainer.snapshot(version: snapshot.version + 1)
+    snapshot = trainer.snapshot(version: version)
+    snapshotRevision = catalogue.revision
   }
 
   /// Changes what may change between two strides.
@@ -162,6 +170,8 @@ public final class OnlineLearner {
 
   private func train(_ examples: inout [TrainingExample]) -> StrideReport {
     examples.shuffle(using: &random)
+    // Fresh pools are of the catalogue as it is now, whether the learner has seen it change or was restored since.
+    if makesPools, snapshotRevision != catalogue.revision, examples.contains(where: \.pool.isEmpty) { refreshSnapshot() }
     let builder = BatchBuilder(
       catalogue: catalogue,
       sampler: NegativeSampler(
@@ -200,10 +210,13 @@ public final class OnlineLearner {
     return report
   }
 
+  private var makesPools: Bool {
+    trainer.reference != nil && (configuration.objective.negatives == .stochastic || configuration.objective.negatives == .hard)
+  }
+
   /// Pools that are missing are made afresh with the current snapshot.
   private func fillPools(_ examples: inout [TrainingExample], _ range: Range<Int>) {
-    let strategy = configuration.objective.negatives
-    guard trainer.reference != nil, strategy == .stochastic || strategy == .hard else { return }
+    guard makesPools else { return }
     let missing = range.filter { examples[$0].pool.isEmpty }
     guard !missing.isEmpty else { return }
     let requests = missing.map { index -> RankingRequest in
@@ -221,5 +234,6 @@ public final class OnlineLearner {
     self.random = random
     self.reservoir = reservoir
     snapshot = trainer.snapshot(version: version)
+    snapshotRevision = nil
   }
 }

@@ -46,6 +46,29 @@ public struct Safetensors: Sendable, Equatable {
     }
   }
 
+  /// A number that depends on every byte of the tensors and of the metadata, but for one key: FNV-1a over words of eight bytes.
+  func checksum(without key: String) -> UInt64 {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    func mix(_ word: UInt64) {
+      hash = (hash ^ word) &* 0x0000_0100_0000_01b3
+      hash ^= hash >> 29
+    }
+    func mix(_ bytes: [UInt8]) {
+      mix(UInt64(bytes.count))
+      bytes.withUnsafeBytes { raw in
+        for start in stride(from: 0, to: raw.count - 7, by: 8) { mix(raw.loadUnaligned(fromByteOffset: start, as: UInt64.self)) }
+        for index in (raw.count & ~7)..<raw.count { mix(UInt64(raw[index])) }
+      }
+    }
+    for name in names.sorted() {
+      guard let tensor = tensors[name] else { continue }
+      mix(Array("\(name) \(tensor.type) \(tensor.shape)".utf8))
+      mix(tensor.bytes)
+    }
+    for (name, value) in metadata.sorted(by: { $0.key < $1.key }) where name != key { mix(Array("\(name)=\(value)".utf8)) }
+    return hash
+  }
+
   /// The file's bytes.
   public func encoded() throws(FormatError) -> [UInt8] {
     var header: [String: Any] = ["__metadata__": metadata]
@@ -88,7 +111,8 @@ public struct Safetensors: Sendable, Equatable {
       tensors[name] = Tensor(type: type, shape: shape, bytes: Array(bytes[start + offsets[0]..<start + offsets[1]]))
       ranges.append((name, offsets[0]..<offsets[1]))
     }
-    ranges.sort { ($0.range.lowerBound, $0.name) < ($1.range.lowerBound, $1.name) }
+    // An empty tensor stands before the one that begins where it ends.
+    ranges.sort { ($0.range.lowerBound, $0.range.upperBound, $0.name) < ($1.range.lowerBound, $1.range.upperBound, $1.name) }
     names = ranges.map(\.name)
     guard (ranges.map(\.range.upperBound).max() ?? 0) == bytes.count - start else {
       throw FormatError(description: "it is longer than its tensors")

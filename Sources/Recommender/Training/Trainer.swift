@@ -139,11 +139,17 @@ final class Trainer: @unchecked Sendable {
       targetCounts.append(contentsOf: repeatElement(0, count: catalogue.rowCount - targetCounts.count))
     }
     for row in catalogue.takeChangedOwners() { restart(row: Int(row)) }
+    // An item that was never learned of starts as if it had come with its description.
+    for row in catalogue.takeChangedKinds() where optimizer.embedding.steps[Int(row)] == 0 { restart(row: Int(row)) }
   }
 
-  /// Starts all rows anew but those that `isKept` says, after older parameters were loaded.
-  func restartRows(except isKept: (Int) -> Bool) {
+  /// Starts all rows anew but those that `isKept` says, and all attributes from `attributes` on, after older parameters were loaded.
+  func restartRows(except isKept: (Int) -> Bool, attributes: Int) {
     for row in 0..<catalogue.rowCount where !isKept(row) { restart(row: row) }
+    for attribute in min(attributes, catalogue.attributeNames.count)..<catalogue.attributeNames.count {
+      zero(parameters.attributeEmbedding.rows(attribute..<attribute + 1))
+      optimizer.attributes.reset(row: attribute)
+    }
   }
 
   private func restart(row: Int) {
@@ -182,8 +188,11 @@ final class Trainer: @unchecked Sendable {
     var report = StepReport()
     report.targets = batches.reduce(0) { $0 + $1.targets.count }
     report.tokens = batches.reduce(0) { $0 + $1.input.sequences.tokenCount }
-    guard report.targets > 0 else { return (report, StepItems(rows: [], candidateCount: 0), []) }
     let totalWeight = Float(batches.reduce(0) { $0 + $1.totalWeight })
+    guard totalWeight > 0 else {
+      report.targets = 0
+      return (report, StepItems(rows: [], candidateCount: 0), [])
+    }
     let preferenceWeight = batches.reduce(Float(0)) { $0 + self.preferenceWeights($1).reduce(0, +) }
     let items = chooseItems(batches, using: &random)
     let dropout = settings.dropout > 0 ? DropoutPlan(rate: settings.dropout, seed: UInt32(truncatingIfNeeded: random.next())) : nil
