@@ -16,6 +16,9 @@ let common: [SwiftSetting] = [
   let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked", "-enable-testing"], .when(configuration: .release))]
 #endif
 
+// Release tests of internals need it; the numeric targets have it too.
+let testable: [SwiftSetting] = common + [.unsafeFlags(["-enable-testing"], .when(configuration: .release))]
+
 func library(_ name: String, _ dependencies: [Target.Dependency] = [], settings: [SwiftSetting] = common) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -71,7 +74,7 @@ let package = Package(
       [
         "Kafka", "DaemonSupport", "Settings", "Events", "StateStore", "Recommender", "Kernels",
         .product(name: "Logging", package: "swift-log"), .product(name: "Metrics", package: "swift-metrics"),
-      ]),
+      ], settings: testable),
     library("Backtest", ["Pipeline", "Recommender", "Datasets", "Settings"], settings: numeric),
     library(
       "AdminAPI",
@@ -112,6 +115,6 @@ let package = Package(
       ["AdminAPI", .product(name: "Logging", package: "swift-log"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")]),
     // These start the built daemon.
     tests("ProcessTests", ["rodpod", "TestSupport", "Kafka", "Events", "Settings", "StateStore", "Datasets"]),
-    tests("PipelineTests", ["Pipeline", "Kafka", "Events", "Settings", "StateStore", "Recommender", "Datasets", "TestSupport"]),
+    tests("PipelineTests", ["Pipeline", .product(name: "Logging", package: "swift-log"), "Kafka", "Events", "Settings", "StateStore", "Recommender", "Datasets", "TestSupport"]),
   ]
 )

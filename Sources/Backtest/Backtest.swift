@@ -2,8 +2,8 @@ import Datasets
 import Kernels
 public import Recommender
 
-/// Replays a history as the daemon would have lived it, and scores what it would have recommended: the whole catalogue is ranked, seen items are
-/// left out, ties count against the target.
+/// Replays a history as the daemon would have lived it, and scores what it would have recommended: the whole catalogue is ranked, seen
+/// items are left out, ties count against the target.
 ///
 /// The learner, the ranker and the sampler are the daemon's own. Four simple recommenders are scored on the same cases.
 public struct Backtest: Sendable {

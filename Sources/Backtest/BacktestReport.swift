@@ -211,7 +211,8 @@ public struct BacktestReport: Encodable, Sendable {
 extension BacktestReport: CustomStringConvertible {
   /// A table for reading.
   public var description: String {
-    var lines = ["\(`protocol`): \(users) users, \(items) items, \(events) events, \(cases) cases, seeds \(seeds.map(String.init).joined(separator: " "))", ""]
+    let size = "\(users) users, \(items) items, \(events) events, \(cases) cases"
+    var lines = ["\(`protocol`): \(size), seeds \(seeds.map(String.init).joined(separator: " "))", ""]
     func row(_ name: String, _ cells: [String]) { lines.append(padded(name, 20) + cells.map { leftPadded($0, 9) }.joined()) }
     func table(_ title: String, _ results: [String: Metrics]) {
       row(title, Self.shown.map(\.name))
@@ -246,19 +247,21 @@ extension BacktestReport: CustomStringConvertible {
     if !comparisons.isEmpty { lines.append("") }
     for test in comparisons {
       let relative = test.relativeDifference.map { " (\(signed($0 * 100, 2)) %)" } ?? ""
+      let interval = "95 % \(signed(test.interval[0], 5)) … \(signed(test.interval[1], 5))"
       lines.append(
-        "\(test.metric) against \(test.against): \(signed(test.difference, 5))\(relative), 95 % \(signed(test.interval[0], 5)) … \(signed(test.interval[1], 5)), p \(fixed(test.pValue, 4))"
-      )
+        "\(test.metric) against \(test.against): \(signed(test.difference, 5))\(relative), \(interval), p \(fixed(test.pValue, 4))")
     }
     lines.append("")
+    let passes = training.epochs.map(String.init).joined(separator: " ")
     lines.append(
-      "training: \(training.examples) examples in \(fixed(training.wallSeconds, 1)) s (\(fixed(training.examplesPerSecond, 0))/s), best passes \(training.epochs.map(String.init).joined(separator: " ")), ranking \(fixed(training.rankingSeconds, 1)) s, peak memory \(peakRSSBytes >> 20) MiB"
-    )
+      "training: \(training.examples) examples in \(fixed(training.wallSeconds, 1)) s (\(fixed(training.examplesPerSecond, 0))/s), "
+        + "best passes \(passes), ranking \(fixed(training.rankingSeconds, 1)) s, peak memory \(peakRSSBytes >> 20) MiB")
     if training.skippedSteps > 0 { lines.append("steps left out because a number was not finite: \(training.skippedSteps)") }
     if training.retrainingExamples > 0 {
+      let ratio = Double(training.retrainingExamples) / Double(max(1, training.examples))
       lines.append(
-        "training anew on everything before each period, with as many passes as the first: \(training.retrainingExamples) examples, \(fixed(Double(training.retrainingExamples) / Double(max(1, training.examples)), 1)) times as many"
-      )
+        "training anew on everything before each period, with as many passes as the first: "
+          + "\(training.retrainingExamples) examples, \(fixed(ratio, 1)) times as many")
     }
     return lines.joined(separator: "\n")
   }

@@ -48,7 +48,8 @@ struct BaselineRun: ReplayedRun {
       }
       scored += 1
       if scored % 4096 == 0 {
-        progress(Backtest.Progress(stage: "baselines, \(scored) cases", fraction: Double(event.target) / Double(max(1, data.history.count))))
+        let fraction = Double(event.target) / Double(max(1, data.history.count))
+        progress(Backtest.Progress(stage: "baselines, \(scored) cases", fraction: fraction))
       }
     }
   }

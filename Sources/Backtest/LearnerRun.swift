@@ -34,7 +34,8 @@ struct LearnerRun: ReplayedRun {
   private let clock = ContinuousClock()
 
   init(
-    backtest: Backtest, configuration: LearnerConfiguration, data: BacktestData, seed: UInt64, progress: @escaping (Backtest.Progress) -> Void
+    backtest: Backtest, configuration: LearnerConfiguration, data: BacktestData, seed: UInt64,
+    progress: @escaping (Backtest.Progress) -> Void
   ) {
     self.backtest = backtest
     self.data = data
@@ -96,8 +97,8 @@ struct LearnerRun: ReplayedRun {
       if score > best.score { best = (score, epoch, try? learner.checkpoint()) }
       progress(
         Backtest.Progress(
-          stage:
-            "seed \(seed), pass \(epoch): loss \(fixed(report.crossEntropy, 4)), preference \(fixed(report.preference, 4)), validation NDCG@10 \(fixed(score, 5))",
+          stage: "seed \(seed), pass \(epoch): loss \(fixed(report.crossEntropy, 4)), preference \(fixed(report.preference, 4)), "
+            + "validation NDCG@10 \(fixed(score, 5))",
           fraction: Double(epoch) / Double(backtest.maximumEpochs)))
       if epoch - best.epoch >= backtest.patience { break }
     }
@@ -137,7 +138,8 @@ struct LearnerRun: ReplayedRun {
     if backtest.plan != .leaveOneOut {
       progress(
         Backtest.Progress(
-          stage: "seed \(seed)\(part > 0 ? ", period \(part)" : ""): NDCG@10 \(fixed(scoreboard.mean(.ndcg(10)), 5)) over \(scoreboard.all.count) cases",
+          stage: "seed \(seed)\(part > 0 ? ", period \(part)" : ""): "
+            + "NDCG@10 \(fixed(scoreboard.mean(.ndcg(10)), 5)) over \(scoreboard.all.count) cases",
           fraction: Double(journal.count) / Double(max(1, history.count))))
     }
   }

@@ -30,7 +30,9 @@ public struct RankFile: Sendable, Equatable {
         ranks = Array(repeating: [], count: fields.count - 1)
         continue
       }
-      guard fields.count == ranks.count + 1, let target = Int32(fields[0]) else { throw BacktestError(.data, "\(path):\(number + 1): malformed") }
+      guard fields.count == ranks.count + 1, let target = Int32(fields[0]) else {
+        throw BacktestError(.data, "\(path):\(number + 1): malformed")
+      }
       targets.append(target)
       for (seed, field) in fields.dropFirst().enumerated() {
         guard let rank = field == "-" ? Int32.max : Int32(field) else { throw BacktestError(.data, "\(path):\(number + 1): malformed") }

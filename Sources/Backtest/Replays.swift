@@ -1,8 +1,8 @@
 import Datasets
 import Recommender
 
-/// The last event of each user is the test, the one before it the validation; nothing of both is learned by the model, while the baselines, which have
-/// nothing to choose, also see the validation items before the test.
+/// The last event of each user is the test, the one before it the validation; nothing of both is learned by the model, while the
+/// baselines, which have nothing to choose, also see the validation items before the test.
 struct LeaveOneOutReplay {
   let data: BacktestData
   let onValidation: Bool
@@ -33,7 +33,9 @@ struct PrequentialReplay {
   func run(_ run: inout some ReplayedRun) throws(BacktestError) {
     let history = data.history
     let order = history.chronologicalOrder().map { Int($0) }
-    guard block == .event || !history.times.isEmpty else { throw BacktestError(.data, "blocks of a day need times, which the interactions do not have") }
+    guard block == .event || !history.times.isEmpty else {
+      throw BacktestError(.data, "blocks of a day need times, which the interactions do not have")
+    }
     // The order keeps each user's own; an event that stands behind a later one counts as of that one's time.
     var times: [Int64] = []
     if !history.times.isEmpty {
@@ -85,7 +87,9 @@ struct PeriodsReplay {
       let first = data.history.offsets[Int(data.history.users[tests.events[start]])]
       var past = first..<first
       while periodOf[past.upperBound] < period { past = first..<past.upperBound + 1 }
-      for index in start + 1..<end { result.append(RankingCase(target: tests.events[index], past: past, recent: tests.events[start..<index])) }
+      for index in start + 1..<end {
+        result.append(RankingCase(target: tests.events[index], past: past, recent: tests.events[start..<index]))
+      }
     }
     return result
   }

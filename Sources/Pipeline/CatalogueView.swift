@@ -14,6 +14,8 @@ struct CatalogueView {
   private(set) var entries: [Entry?] = []
   /// By row: whether the item may be recommended.
   private(set) var allowed: [Bool] = []
+  /// By row: the number of its item.
+  private var owners: [UInt32] = []
   private var change: UInt64 = 0
   private static let page = 4096
 
@@ -43,17 +45,19 @@ struct CatalogueView {
   private mutating func take(_ item: CatalogueItem) {
     let index = Int(item.number.rawValue)
     while entries.count <= index { entries.append(nil) }
-    if let old = entries[index]?.row { setAllowed(old, false) }
+    // Unless the row went to another item meanwhile, whose change comes first.
+    if let old = entries[index]?.row, owners[Int(old)] == item.number.rawValue { allowed[Int(old)] = false }
     let description = item.description
     let available = item.state != .retired && description?.available ?? true
     entries[index] = Entry(
       id: item.id, row: item.row.map { Int32(bitPattern: $0) }, available: available, categories: description?.categories ?? [])
-    if let row = item.row { setAllowed(Int32(bitPattern: row), available) }
-  }
-
-  private mutating func setAllowed(_ row: Int32, _ value: Bool) {
-    while allowed.count <= Int(row) { allowed.append(false) }
-    allowed[Int(row)] = value
+    guard let row = item.row.map({ Int($0) }) else { return }
+    while allowed.count <= row {
+      allowed.append(false)
+      owners.append(.max)
+    }
+    allowed[row] = available
+    owners[row] = item.number.rawValue
   }
 }
 

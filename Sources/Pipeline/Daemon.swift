@@ -31,10 +31,12 @@ public final class Daemon: Sendable {
   ///
   /// - Parameters:
   ///   - patience: how long the broker may take to answer.
+  ///   - isStopping: ends that wait when it becomes true.
   ///   - onFailure: called once when a service can't go on; the owner then calls ``stop()``.
   /// - Throws: ``PipelineError``.
   public init(
-    settings: Settings, logger: Logger, patience: Duration = .seconds(30), onFailure: @escaping @Sendable (PipelineError) -> Void
+    settings: Settings, logger: Logger, patience: Duration = .seconds(30), isStopping: () -> Bool = { false },
+    onFailure: @escaping @Sendable (PipelineError) -> Void
   ) throws(PipelineError) {
     self.logger = logger
     self.onFailure = onFailure
@@ -48,7 +50,7 @@ public final class Daemon: Sendable {
       let learning = try Learning(store: store, settings: settings, logger: logger.for("learner"))
       shared = SharedState(snapshot: learning.learner.snapshot)
       metrics.snapshot(learning.learner.snapshot.version)
-      try Topics(settings: settings, logger: logger).ensure(patience: patience, isStopping: { false })
+      try Topics(settings: settings, logger: logger).ensure(patience: patience, isStopping: isStopping)
       try start(learning)
     } catch {
       throw PipelineError(error)
@@ -183,6 +185,7 @@ extension PipelineError {
   init(_ error: any Error) {
     switch error {
     case let error as PipelineError: self = error
+    case let error as KafkaError where error.code == .invalidConfiguration: self.init(.configuration, "kafka.properties: \(error)")
     case let error as KafkaError: self.init(.unavailable, error.description)
     case let error as StateStoreError: self.init(.storage, error.description)
     case let error as KernelError: self.init(.failed, error.description)

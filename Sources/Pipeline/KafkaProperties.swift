@@ -19,8 +19,10 @@ extension Settings.Kafka {
     return result.merging(clientProperties.filter { !Self.producerOnly.contains($0.key) }) { $1 }
   }
 
+  /// How large a message may be is the topic's to say, hence librdkafka's highest bound.
   var producerProperties: [String: String] {
-    ["linger.ms": "2", "compression.type": "lz4"].merging(clientProperties.filter { !Self.consumerOnly.contains($0.key) }) { $1 }
+    ["linger.ms": "2", "compression.type": "lz4", "message.max.bytes": "1000000000"]
+      .merging(clientProperties.filter { !Self.consumerOnly.contains($0.key) }) { $1 }
   }
 
   private static let producerOnly: Set<String> = [

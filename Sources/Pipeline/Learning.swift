@@ -45,7 +45,8 @@ final class Learning {
     newestEntry = intact
     lastGood = intact
     try followCatalogue()
-    learner.renewSnapshot()
+    // The version stays: a restart alone makes no new model.
+    learner.refreshSnapshot()
   }
 
   private static func restored(
@@ -125,8 +126,8 @@ final class Learning {
     guard waiting >= UInt64(stride) || (partial && waiting > 0) else { return nil }
     try followCatalogue()
     // Beyond the allowed lag a stride's worth is drawn from several strides.
-    let excess = settings.learner.deterministic ? 1 : Int(waiting) / max(1, settings.learner.maxLagInteractions)
-    let span = stride * max(1, excess)
+    let excess = settings.learner.deterministic ? 0 : (Int(waiting) - 1) / max(1, settings.learner.maxLagInteractions)
+    let span = stride * (1 + excess)
     let start = max(learner.cursor, 1)
     let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: start, limit: span) }
     guard let last = records.last else {
@@ -144,7 +145,7 @@ final class Learning {
       }
     }
     // A forget is never passed over, however much is sampled out.
-    for record in records { if case .forget(let fingerprint) = record.entry { learner.forget(user: fingerprint.number) } }
+    forget(records)
     let window = windowStart(before: start)..<start
     let recent = try replay(learner.drawRecent(count: Int((Double(new.count) * learner.configuration.recentRatio).rounded()), from: window))
     let report = learner.stride(new: new, recent: recent)
@@ -153,6 +154,10 @@ final class Learning {
       logger.error("steps with numbers that are not finite were left out", metadata: ["steps": "\(report.skippedSteps)"])
     }
     return Progress(report: report, sampledOut: records.count - kept.count)
+  }
+
+  private func forget(_ records: [JournalRecord]) {
+    for record in records { if case .forget(let fingerprint) = record.entry { learner.forget(user: fingerprint.number) } }
   }
 
   private func sample(_ records: [JournalRecord], _ count: Int) -> [JournalRecord] {
@@ -230,6 +235,14 @@ final class Learning {
   func rollBack() throws -> String? {
     guard let lastGood else { return nil }
     try learner.rollBack(to: files.read(lastGood))
+    // Its reservoir may hold users who were erased since.
+    var next = lastGood.cursor
+    while next < learner.cursor {
+      let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: next, limit: 2048) }
+      guard let last = records.last else { break }
+      forget(records.filter { $0.sequence < learner.cursor })
+      next = last.sequence + 1
+    }
     try followCatalogue()
     learner.renewSnapshot()
     return lastGood.name

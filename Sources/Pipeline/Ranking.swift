@@ -29,7 +29,6 @@ final class Ranking {
   private let typeNames: [String]
   /// Users whose list is on its way to the broker: they are not ranked again before that is settled.
   private(set) var inFlight: Set<String> = []
-  private var guestDigest: UInt64?
 
   init(store: StateStore, settings: Settings) throws(StateStoreError) {
     self.store = store
@@ -93,7 +92,7 @@ final class Ranking {
       let isDue = previous.map { $0.digest != digest || now - $0.time >= settings.ranker.maxAge.wholeMilliseconds } ?? true
       let pool = PoolRecord(
         modelVersion: snapshot.version, revision: candidate.revision + (isDue ? 1 : 0), items: items.map { StoredItemNumber(rawValue: $0.item) },
-        scores: items.map(\.score), published: previous, madeTime: now)
+        scores: items.map(\.score), published: isDue ? nil : previous, madeTime: now)
       pools.append((candidate.user.user, pool))
       if isDue {
         publications.append(
@@ -107,7 +106,8 @@ final class Ranking {
       }
     }
     try store.write { (transaction) throws(StateStoreError) in
-      // The revision is stored before the list is sent, so that it rises whatever happens in between.
+      // The revision is stored before the list is sent, so that it rises whatever happens in between. What was published is not known from
+      // here to the acknowledgement: a list that is never acknowledged may stand in the topic all the same.
       for (user, pool) in pools {
         // Unless the user was erased since they were read.
         if try transaction.sequence(of: user) != nil { try transaction.putPool(pool, of: user) }
@@ -132,10 +132,10 @@ final class Ranking {
     let items = publishedItems(ranked)
     guard !items.isEmpty else { return nil }
     let digest = Self.digest(items.map(\.item))
-    guard digest != (guestDigest ?? pool.record?.published?.digest) else { return nil }
+    guard digest != pool.record?.published?.digest else { return nil }
     let record = PoolRecord(
       modelVersion: 0, revision: pool.revision + 1, items: items.map { StoredItemNumber(rawValue: $0.item) }, scores: items.map(\.score),
-      published: pool.record?.published, madeTime: now)
+      madeTime: now)
     try store.write { (transaction) throws(StateStoreError) in try transaction.putPool(record, of: key) }
     inFlight.insert(key)
     return Publication(
@@ -154,10 +154,7 @@ final class Ranking {
         try transaction.putPool(pool, of: publication.user)
       }
     }
-    for publication in publications {
-      inFlight.remove(publication.user)
-      if publication.markSequence == nil { guestDigest = publication.digest }
-    }
+    for publication in publications { inFlight.remove(publication.user) }
   }
 
   /// These lists did not reach the broker: their users stay marked and are ranked again.
@@ -182,7 +179,11 @@ final class Ranking {
     _ list: [RankedItem], _ snapshot: ModelSnapshot, popular: [StoredItemNumber], excluded: [Int32]
   ) -> [Ranked] {
     if !list.isEmpty {
-      return list.compactMap { ranked in snapshot.owners[Int(ranked.row)].map { Ranked(item: $0, score: ranked.score) } }
+      return list.compactMap { ranked in
+        // Since the snapshot the row may have gone to another item.
+        guard let item = snapshot.owners[Int(ranked.row)], catalogue.row(of: item) == ranked.row else { return nil }
+        return Ranked(item: item, score: ranked.score)
+      }
     }
     let allowed = popular.filter { number in
       catalogue[number.rawValue].map { entry in entry.available && entry.row.map { !excluded.contains($0) } ?? false } ?? false

@@ -7,6 +7,10 @@ struct Topics {
   let settings: Settings
   let logger: Logger
 
+  /// What the topics that rodpod writes take: letters are as large as what came in, and lists may name long ids. Below what a broker takes
+  /// in one request (100 MiB).
+  private static let maximumMessageBytes = 64 << 20
+
   /// Creates what is missing; waits for the broker, up to `patience`.
   ///
   /// - Throws: ``PipelineError`` with `unavailable` when the broker can't be reached or a topic is missing and can't be created.
@@ -36,10 +40,12 @@ struct Topics {
           + "recommendations with cleanup.policy=compact")
     }
     let compacted = [topics.items, topics.recommendations]
+    let written = [topics.recommendations, topics.deadLetters]
     let specifications = missing.map { name in
-      TopicSpecification(
-        name, partitionCount: topics.partitions, replicationFactor: topics.replicationFactor,
-        configuration: ["cleanup.policy": compacted.contains(name) ? "compact" : "delete"])
+      var configuration = ["cleanup.policy": compacted.contains(name) ? "compact" : "delete"]
+      if written.contains(name) { configuration["max.message.bytes"] = String(Self.maximumMessageBytes) }
+      return TopicSpecification(
+        name, partitionCount: topics.partitions, replicationFactor: topics.replicationFactor, configuration: configuration)
     }
     for (name, outcome) in try client.ensureTopics(specifications, within: .seconds(30)) {
       switch outcome {

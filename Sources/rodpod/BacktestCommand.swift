@@ -16,8 +16,8 @@ struct BacktestCommand: ParsableCommand {
       prequential    after a warm-up: recommend, score, learn, event by event or day by day
       periods        several files in order: learn up to one, then test the next
 
-      Every metric ranks the whole catalogue without the items that the user has seen, and counts ties against the target. The model is told the time \
-      of the interaction that it has to predict, as a shop knows when a page is asked for.
+      Every metric ranks the whole catalogue without the items that the user has seen, and counts ties against the target. The model is \
+      told the time of the interaction that it has to predict, as a shop knows when a page is asked for.
       """)
 
   enum Plan: String, ExpressibleByArgument, CaseIterable {
@@ -27,7 +27,7 @@ struct BacktestCommand: ParsableCommand {
 
   @Argument(help: "leave-one-out, prequential or periods.") var plan: Plan
   @OptionGroup var data: HistoryOptions
-  @OptionGroup var settings: SettingsOptions
+  @OptionGroup var options: ConfigurationOptions
   @Option(help: "Where negatives are drawn: stochastic, hard, uniform or none.") var negatives: String?
   @Option(help: "Experts over the items' features; 0 is one dense layer.") var experts: Int?
   @Option(help: "Random seed; several give mean and standard deviation.") var seed: [UInt64] = []
@@ -49,10 +49,26 @@ struct BacktestCommand: ParsableCommand {
   }
 
   func run() throws {
-    var overrides: [String] = []
-    if let negatives { overrides.append("objective.negatives=\(negatives)") }
-    if let experts { overrides.append("model.experts=\(experts)") }
-    let settings = try settings.load(overrides)
+    var options = options
+    if let negatives { options.overrides.append("objective.negatives=\(negatives)") }
+    if let experts { options.overrides.append("model.experts=\(experts)") }
+    let settings = try options.load()
+    do {
+      try run(settings)
+    } catch let error as DatasetError {
+      complain(error.description)
+      throw ExitCode(Exit.inputOutput)
+    } catch let error as BacktestError {
+      complain(error.description)
+      switch error.code {
+      case .usage: throw ExitCode(Exit.usage)
+      case .data: throw ExitCode(Exit.inputOutput)
+      case .kernels: throw ExitCode(Exit.internal)
+      }
+    }
+  }
+
+  private func run(_ settings: Settings) throws {
     let progress = ProgressWriter()
     let data = try data.read(progress)
     let weights = Dictionary(settings.events.types.map { ($0.name, $0.weight) }) { first, _ in first }
@@ -84,12 +100,16 @@ extension Prequential.Block: ExpressibleByArgument {}
 struct HistoryOptions: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
-    help: "Interactions: TSV, CSV or JSON lines, plain or gzip; columns user or session, item, time, position, type.") var interactions: [String]
+    help: "Interactions: TSV, CSV or JSON lines, plain or gzip; columns user or session, item, time, position, type.")
+  var interactions: [String]
   @Option(help: "Item table: item, title, brand, categories, attributes.") var items: String?
-  @Option(help: ArgumentHelp("Feature vectors: a .npy matrix whose rows follow the item table.", valueName: "NAME=FILE")) var features: [String] = []
+  @Option(help: ArgumentHelp("Feature vectors: a .npy matrix whose rows follow the item table.", valueName: "NAME=FILE"))
+  var features: [String] = []
 
   func validate() throws {
-    for feature in features where !feature.dropFirst().contains("=") { throw ValidationError("--features takes NAME=FILE, not '\(feature)'") }
+    for feature in features where !feature.dropFirst().contains("=") {
+      throw ValidationError("--features takes NAME=FILE, not '\(feature)'")
+    }
   }
 
   func read(_ progress: ProgressWriter) throws -> BacktestData {
@@ -100,16 +120,6 @@ struct HistoryOptions: ParsableArguments {
     return try BacktestData.read(interactions: interactions, items: items, features: named) { count in
       progress.write(Backtest.Progress(stage: "reading, \(count) interactions", fraction: 0))
     }
-  }
-}
-
-/// Where the settings come from.
-struct SettingsOptions: ParsableArguments {
-  @Option(help: "Configuration file.") var config: String?
-  @Option(name: .customLong("set"), help: ArgumentHelp("Override one setting.", valueName: "KEY=VALUE")) var overrides: [String] = []
-
-  func load(_ more: [String] = []) throws -> Settings {
-    try Settings.load(path: config, environment: ProcessInfo.processInfo.environment, overrides: overrides + more).settings
   }
 }
 

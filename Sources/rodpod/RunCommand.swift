@@ -7,6 +7,7 @@ import Logging
 import Pipeline
 import ServiceLifecycle
 import Settings
+import Synchronization
 
 struct RunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -47,6 +48,18 @@ struct DaemonHost {
     case failure(PipelineError)
   }
 
+  /// What signals act on while the daemon starts, and then runs.
+  private final class StartUp: Sendable {
+    let isStopping = Atomic(false)
+    private let started = Mutex<Daemon?>(nil)
+
+    /// Nil until it runs: before that there is nothing to reload.
+    var daemon: Daemon? {
+      get { started.withLock { $0 } }
+      set { started.withLock { $0 = newValue } }
+    }
+  }
+
   /// - Returns: the exit code.
   func run(reload: @escaping @Sendable () throws -> Settings) async -> Int32 {
     ProcessSignal.ignoreBrokenPipes()
@@ -55,10 +68,27 @@ struct DaemonHost {
     logger.info("rodpod starts", metadata: ["version": "\(BuildInformation.version)", "store": "\(settings.store.path)"])
     let (endings, ended) = AsyncStream.makeStream(of: Ending.self, bufferingPolicy: .bufferingNewest(8))
     let signals = ProcessSignal.stream()
+    let startUp = StartUp()
+    let listening = Task {
+      for await signal in signals {
+        if signal == .hangup {
+          if let daemon = startUp.daemon { self.reload(daemon, notifier, reload) }
+        } else {
+          startUp.isStopping.store(true, ordering: .relaxed)
+          ended.yield(.signal)
+        }
+      }
+    }
+    defer { listening.cancel() }
     let daemon: Daemon
-    do {
-      daemon = try Daemon(settings: settings, logger: logger) { ended.yield(.failure($0)) }
+    do throws(PipelineError) {
+      daemon = try await start(startUp) { ended.yield(.failure($0)) }
+      startUp.daemon = daemon
     } catch {
+      if startUp.isStopping.load(ordering: .relaxed) {
+        logger.info("rodpod stops before it was ready")
+        return 0
+      }
       logger.critical("rodpod can't start", metadata: ["error": "\(error)"])
       complain(error.message)
       return Exit.code(for: error)
@@ -82,11 +112,6 @@ struct DaemonHost {
         }
       }
       group.addTask { await daemon.watchdog.feed(notifier, logger: logger) }
-      group.addTask {
-        for await signal in signals {
-          if signal == .hangup { self.reload(daemon, notifier, reload) } else { ended.yield(.signal) }
-        }
-      }
       notifier.ready(status: "running")
       logger.info("rodpod is ready", metadata: ["group": "\(settings.kafka.groupID)", "admin": "\(settings.admin.listen)"])
       var code: Int32 = 0
@@ -107,6 +132,23 @@ struct DaemonHost {
     }
     logger.info("rodpod has stopped", metadata: ["code": "\(code)"])
     return code
+  }
+
+  /// Starting blocks, so it has a thread of its own. A signal ends the wait for Kafka.
+  private func start(
+    _ startUp: StartUp, onFailure: @escaping @Sendable (PipelineError) -> Void
+  ) async throws(PipelineError) -> Daemon {
+    let result = await withCheckedContinuation { (continuation: CheckedContinuation<Result<Daemon, PipelineError>, Never>) in
+      let body: @Sendable () -> Void = {
+        continuation.resume(
+          returning: Result { () throws(PipelineError) in
+            try Daemon(
+              settings: settings, logger: logger, isStopping: { startUp.isStopping.load(ordering: .relaxed) }, onFailure: onFailure)
+          })
+      }
+      do { _ = try DedicatedThread(name: "start", body) } catch { body() }
+    }
+    return try result.get()
   }
 
   /// Stopping blocks, so it has a thread of its own.

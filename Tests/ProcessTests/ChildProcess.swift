@@ -14,6 +14,11 @@ final class ChildProcess {
   /// The log, and what is complained about.
   var standardError: String { text("err") }
 
+  /// What was logged as an error.
+  var loggedErrors: [Substring] {
+    standardError.split(separator: "\n").filter { line in [" ERROR ", " CRITICAL "].contains { line.contains($0) } }
+  }
+
   /// - Parameters:
   ///   - folder: made for the two files of output.
   ///   - environment: over that of the tests, of which `RODPOD_…` is left out.

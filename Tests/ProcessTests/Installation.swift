@@ -131,14 +131,25 @@ final class Installation {
     return ends
   }
 
-  /// Returns once every record of both input topics is in the state, is learned from and in a checkpoint, and no list is owed.
-  func waitUntilSettled(within bound: Duration = .seconds(120)) async throws {
+  /// Returns once every record of both input topics is in the state.
+  func waitUntilConsumed(within bound: Duration = .seconds(120)) async throws {
     let ends = try endOffsets()
     try await waitUntil("every record is in the state, up to \(ends.sorted { $0.key < $1.key })", within: bound) {
       let offsets = try self.store?.read { (transaction) throws(StateStoreError) in try transaction.offsets() } ?? []
       let known = Dictionary(uniqueKeysWithValues: offsets.map { (TopicPartition($0.topic, $0.partition), $0.next) })
       return ends.allSatisfy { known[$0.key, default: 0] >= $0.value }
     }
+  }
+
+  /// Returns once the items are in the state and the newest snapshot knows as many.
+  func waitUntilRankable(_ count: Int) async throws {
+    try await waitUntilConsumed()
+    try await waitUntil("\(count) items can be recommended") { self.ask("/v1/model")?.body.contains("\"items\":\(count),") == true }
+  }
+
+  /// Returns once every record of both input topics is in the state, is learned from and in a checkpoint, and no list is owed.
+  func waitUntilSettled(within bound: Duration = .seconds(120)) async throws {
+    try await waitUntilConsumed(within: bound)
     try await waitUntil("all is learned from, no user waits to be ranked, and the lag is 0", within: bound) {
       guard let store = self.store else { return false }
       let (cursor, next) = try store.learnerPosition()

@@ -55,8 +55,9 @@ extension DaemonProcessTests {
         let start = ContinuousClock.now
         try await waitUntil("life \(number) comes to its end, \(moment); \(daemon.standardError.suffix(1000))", within: .seconds(120)) {
           let committed = try installation.committedRecords()
-          // The stream runs on while the daemon is away, but not out of its reach.
-          try player.play(upTo: min(player.played + 2000, committed + 8000))
+          let learned = try installation.store?.learnerPosition().cursor ?? 1
+          // The stream runs on while the daemon is away, but not out of its reach: nor out of the learner's, so that kills meet learning.
+          try player.play(upTo: min(committed, stream.items.count + Int(learned)) + 6000)
           #expect(daemon.isRunning, "the daemon ended by itself: \(daemon.standardError.suffix(2000))")
           return switch moment {
           case .progress(let count): committed >= count
@@ -174,7 +175,7 @@ extension DaemonProcessTests {
         reference.configuration[key] = uniqueName("process-reference")
       }
       let daemon = try await reference.startAndWait()
-      try await reference.waitUntilSettled()
+      try await reference.waitUntilConsumed()
       daemon.send(SIGTERM)
       #expect(try await daemon.exitCode() == 0)
       #expect(try await installation.digest() == reference.digest())

@@ -1,0 +1,38 @@
+import Backtest
+import Foundation
+
+/// A folder that goes when the test ends.
+final class TemporaryFolder {
+  private let url: URL
+
+  init() throws {
+    url = FileManager.default.temporaryDirectory.appending(path: "backtest-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(at: url) }
+
+  func write(_ text: String, to name: String) throws -> String {
+    let file = url.appending(path: name)
+    try Data(text.utf8).write(to: file)
+    return file.path
+  }
+
+  /// A history of (user, item, time in seconds), one list for each file.
+  func data(_ files: [[(user: Int, item: Int, time: Int)]]) throws -> BacktestData {
+    let paths = try files.enumerated().map { index, events in
+      try write("user\titem\ttime\n" + events.map { "u\($0.user)\ti\($0.item)\t\($0.time)\n" }.joined(), to: "events_\(index).tsv")
+    }
+    return try BacktestData.read(interactions: paths)
+  }
+}
+
+/// The JSON of a report.
+func decoded(_ report: BacktestReport) throws -> [String: Any] {
+  try JSONSerialization.jsonObject(with: Data(report.encoded().utf8)) as? [String: Any] ?? [:]
+}
+
+func metric(_ name: String, of recommender: String, _ report: BacktestReport, in group: [String: Any]? = nil) throws -> Double? {
+  let results = try (group ?? decoded(report))["results"] as? [String: [String: Double]]
+  return results?[recommender]?[name]
+}
