@@ -40,7 +40,7 @@ struct ConfigurationOptions: ParsableArguments {
       let loaded = try Settings.load(path: config, environment: ProcessInfo.processInfo.environment, overrides: overrides)
       for warning in loaded.warnings { complain("warning: \(warning)") }
       return loaded.settings
-    } catch let error as SettingsError {
+    } catch {
       complain("the configuration has errors:\n\(error)")
       throw ExitCode(Exit.configuration)
     }
