@@ -52,6 +52,8 @@ public final class Daemon: Sendable {
       metrics.snapshot(learning.learner.snapshot.version)
       try Topics(settings: settings, logger: logger).ensure(patience: patience, isStopping: isStopping)
       try start(learning)
+    } catch let error as KafkaError where error.code == .invalidConfiguration {
+      throw PipelineError(.configuration, "kafka.properties: \(error)")
     } catch {
       throw PipelineError(error)
     }
@@ -185,7 +187,6 @@ extension PipelineError {
   init(_ error: any Error) {
     switch error {
     case let error as PipelineError: self = error
-    case let error as KafkaError where error.code == .invalidConfiguration: self.init(.configuration, "kafka.properties: \(error)")
     case let error as KafkaError: self.init(.unavailable, error.description)
     case let error as StateStoreError: self.init(.storage, error.description)
     case let error as KernelError: self.init(.failed, error.description)
