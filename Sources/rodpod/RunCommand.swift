@@ -102,15 +102,17 @@ struct DaemonHost {
       _ = daemon.stop()
       return Exit.configuration
     }
-    let services = ServiceGroup(services: [admin], logger: logger)
-    let code = await withTaskGroup(of: Void.self) { group in
-      group.addTask {
-        do {
-          try await services.run()
-        } catch {
-          ended.yield(.failure(PipelineError(.unavailable, "the admin server at \(settings.admin.listen) can't go on: \(error)")))
-        }
+    var serviceConfiguration = ServiceGroupConfiguration(services: [admin], logger: logger)
+    serviceConfiguration.maximumGracefulShutdownDuration = .seconds(2)
+    let services = ServiceGroup(configuration: serviceConfiguration)
+    let serving = Task {
+      do {
+        try await services.run()
+      } catch {
+        ended.yield(.failure(PipelineError(.unavailable, "the admin server at \(settings.admin.listen) can't go on: \(error)")))
       }
+    }
+    let code = await withTaskGroup(of: Void.self) { group in
       group.addTask { await daemon.watchdog.feed(notifier, logger: logger) }
       notifier.ready(status: "running")
       logger.info("rodpod is ready", metadata: ["group": "\(settings.kafka.groupID)", "admin": "\(settings.admin.listen)"])
@@ -127,6 +129,7 @@ struct DaemonHost {
       notifier.extendTimeout(by: settings.lifecycle.shutdownTimeout)
       let isClean = await stop(daemon)
       await services.triggerGracefulShutdown()
+      await serving.value
       group.cancelAll()
       return isClean ? code : max(code, Exit.internal)
     }
