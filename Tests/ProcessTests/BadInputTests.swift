@@ -37,7 +37,7 @@ extension DaemonProcessTests {
     private static let interactions: [Bad] = [
       Bad(.notJSON, nil, "view u-1 i-1"),
       Bad(.notJSON, nil, ""),
-      Bad(.notJSON, nil, interaction(["time": "NaN"])),
+      Bad(.notFinite, nil, interaction(["time": "NaN"])),
       Bad(.notUTF8, nil, value: [0x7B, 0x22, 0xFF, 0x22, 0x7D]),
       Bad(.notAnObject, nil, "[1, 2, 3]"),
       Bad(.notAnObject, nil, "null"),
@@ -171,8 +171,10 @@ extension DaemonProcessTests {
       try await installation.waitUntilSettled()
       #expect(installation.metric("rodpod_learner_interactions_total") == 6)
       #expect(try await installation.inspect("item", "i-0")["state"] as? String == "undescribed")
-      let recommended = try installation.published().compactMap { $0.list }.flatMap { $0.items.map(\.item) }
-      #expect(recommended.contains { $0.hasPrefix("i-") })
+      try await installation.waitUntilRankable(3)
+      try installation.produce([Record(Events.Interaction(user: "u-0", item: "i-0", type: 0, time: 1_700_000_000_010), type: "view")], to: "interactions")
+      try await installation.waitUntilSettled()
+      #expect(try installation.published().last { $0.user == "u-0" }?.list?.items.map(\.item) == ["i-2"])
       try installation.produce([Record(Events.ItemDescription(item: "i-0", title: "Now known", brand: "b"))], to: "items")
       try await installation.waitUntilSettled()
       let item = try await installation.inspect("item", "i-0")

@@ -80,7 +80,7 @@ extension DaemonProcessTests {
       }
     }
 
-    @Test func itStopsAtOnceWhileItStillWaitsForKafka() async throws {
+    @Test func itStopsWhileItStillWaitsForKafka() async throws {
       let installation = try Installation(bootstrapServers: "127.0.0.1:\(try freePort())")
       let daemon = try installation.start()
       try await waitUntil("it waits") { daemon.standardError.contains("Kafka can't be reached yet") }
