@@ -6,19 +6,14 @@ TEST_PACKAGES := python3-venv systemd
 BROKER := noida-db==0.2.3
 BUILD := swift build -c release
 
-.PHONY: demo test test-processes build dependencies test-dependencies clean
+.PHONY: demo test build dependencies test-dependencies clean
 
 demo: build
 	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
 
 test: test-dependencies
 	$(BUILD) --build-tests
-	swift test -c release --skip-build --skip ProcessTests
-
-# Tests of the built daemon as a process: killed, fed rubbish, operated. Not part of `make test` until all of them are seen to pass.
-test-processes: test-dependencies
-	$(BUILD) --build-tests
-	swift test -c release --skip-build --filter ProcessTests
+	swift test -c release --skip-build
 
 build: dependencies
 	$(BUILD) --product rodpod

@@ -62,12 +62,13 @@ struct LearnerRun: ReplayedRun {
       TrainingExample(user: UInt64(data.history.users[range.lowerBound]), events: range.map(data.event), targetCount: range.count - 1)
     }
     let start = clock.now
+    let targets = Set(chosen.map(\.target))
+    learner.remember(events.filter { isPredictable($0) && !targets.contains($0) }.map(example))
     train(examples, validation: chosen)
-    if validation == nil {
-      // The learner goes live: what chose when to stop is learned as well, and the long-term memory is filled.
-      learnStride(chosen.map(\.target))
-      for event in events where event > data.history.offsets[Int(data.history.users[event])] { learner.remember([example(event)]) }
-    }
+    // What chose when to stop was not learned or counted yet.
+    learner.calibrate(chosen.map { example($0.target) }, passes: 200)
+    // The learner goes live: it is learned as well.
+    if validation == nil { learnStride(chosen.map(\.target)) }
     training.duration += clock.now - start
   }
 
@@ -162,14 +163,17 @@ struct LearnerRun: ReplayedRun {
   }
 
   private mutating func learnStride(_ events: [Int]) {
-    let new = events.filter { $0 > data.history.offsets[Int(data.history.users[$0])] }.map(example)
+    let new = events.filter(isPredictable).map(example)
     let window = UInt64(max(0, journal.count - backtest.window))..<UInt64(journal.count)
     let drawn = learner.drawRecent(count: Int((Double(new.count) * learner.configuration.recentRatio).rounded()), from: window)
-    let recent = drawn.map { journal[Int($0)] }.filter { $0 > data.history.offsets[Int(data.history.users[$0])] }.map(example)
+    let recent = drawn.map { journal[Int($0)] }.filter(isPredictable).map(example)
     let report = learner.stride(new: new, recent: recent)
     training.examples += report.newTargets + report.replayed
     training.skippedSteps += report.skippedSteps
   }
+
+  /// Whether something stands before it.
+  private func isPredictable(_ event: Int) -> Bool { event > data.history.offsets[Int(data.history.users[event])] }
 
   private func example(_ event: Int) -> TrainingExample {
     let user = data.history.users[event]

@@ -16,7 +16,8 @@ extension LearnerConfiguration {
         hiddenSize: model.hiddenSize, layerCount: model.layerCount, headCount: model.headCount, innerSize: model.innerSize,
         maximumSequenceLength: model.maximumSequenceLength, expertCount: model.experts, expertsPerItem: model.expertsPerItem,
         modalities: (modalities ?? model.modalities).sorted { $0.key < $1.key }
-          .map { ModelConfiguration.Modality(name: $0.key, dimension: $0.value) }),
+          .map { ModelConfiguration.Modality(name: $0.key, dimension: $0.value) },
+        neighbourCount: model.neighbours),
       objective: ObjectiveConfiguration(
         negatives: NegativeSampling(objective.negatives), negativesPerTarget: objective.negativesPerTarget,
         rankTemperature: Float(objective.poolTemperature), form: PreferenceForm(objective.lossForm), beta: Float(objective.beta),
@@ -27,8 +28,8 @@ extension LearnerConfiguration {
         learningRate: Float(learner.learningRate), weightDecay: Float(learner.weightDecay), gradientClip: Float(learner.gradientClip),
         dropout: Float(model.dropout)),
       batchSize: learner.batchSize, recentRatio: learner.recentRatio, reservoirRatio: learner.reservoirRatio,
-      reservoirSize: learner.reservoirSize, referenceRefreshStrides: learner.referenceRefreshStrides, poolSize: settings.pool.size,
-      typeWeights: typeWeights, threads: learner.threads, seed: UInt64(learner.seed))
+      reservoirSize: learner.reservoirSize, replayTargets: learner.replayTargets,
+      referenceRefreshStrides: learner.referenceRefreshStrides, poolSize: settings.pool.size, typeWeights: typeWeights, threads: learner.threads, seed: UInt64(learner.seed))
   }
 }
 

@@ -130,6 +130,7 @@ public struct Settings: Sendable, Equatable {
     public var experts = 4
     public var expertsPerItem = 2
     public var loadBalancingWeight = 0.01
+    public var neighbours = 64
     /// Dimension of each named feature vector. One that is not named here is fixed by the first item that has it.
     public var modalities: [String: Int] = [:]
     public var maxItems = 1_000_000
@@ -142,7 +143,7 @@ public struct Settings: Sendable, Equatable {
     public var beta = 0.5
     public var lossForm = LossForm.pairwise
     public var crossEntropyWeight = 1.0
-    public var preferenceWeight = 1.0
+    public var preferenceWeight = 0.25
     public var fullSoftmaxMaxItems = 20_000
     public var sampledSoftmaxNegatives = 1024
     public var poolTemperature = 0.0
@@ -162,11 +163,12 @@ public struct Settings: Sendable, Equatable {
   public struct Learner: Sendable, Equatable {
     public var threads = 1
     public var stride = 256
-    public var batchSize = 256
+    public var batchSize = 64
     public var windowInteractions = 100_000
     public var recentRatio = 0.5
     public var reservoirRatio = 0.25
     public var reservoirSize = 20_000
+    public var replayTargets = 8
     public var learningRate = 1e-3
     public var weightDecay = 0.0
     public var gradientClip = 1.0

@@ -86,6 +86,7 @@ public enum SettingsSchema {
     .number("model.dropout", \.model.dropout, 0...0.9, "Share of activations that are dropped while training."),
     .integer("model.experts", \.model.experts, 0...64, "Experts over the item features; 0 is one dense layer."),
     .integer("model.experts_per_item", \.model.expertsPerItem, 1...64, "Experts that each item is routed to."),
+    .integer("model.neighbours", \.model.neighbours, 0...4096, "Neighbours that are counted of each item; 0 leaves the neighbourhood out."),
     .number("model.load_balancing_weight", \.model.loadBalancingWeight, 0...10, "Weight of the loss that keeps the experts evenly used."),
     modalities,
     .integer("model.max_items", \.model.maxItems, 1...100_000_000, "Most items in the catalogue."),
@@ -111,6 +112,9 @@ public enum SettingsSchema {
     .number("learner.recent_ratio", \.learner.recentRatio, 0...10, "Examples drawn from the window, by recency, for each new one."),
     .number("learner.reservoir_ratio", \.learner.reservoirRatio, 0...10, "Examples drawn from the long-term reservoir for each new one."),
     .integer("learner.reservoir_size", \.learner.reservoirSize, 0...100_000_000, "Examples in the reservoir."),
+    .integer(
+      "learner.replay_targets", \.learner.replayTargets, 1...65_536,
+      "Interactions at the end of a replayed sequence that are learned from again."),
     .number("learner.learning_rate", \.learner.learningRate, 1e-8...1, live: true, "Step size of Adam."),
     .number("learner.weight_decay", \.learner.weightDecay, 0...1, "Decoupled weight decay."),
     .number("learner.gradient_clip", \.learner.gradientClip, 0...1_000_000, "Largest norm of a gradient; 0 does not clip."),

@@ -123,12 +123,15 @@ struct HistoryOptions: ParsableArguments {
   }
 }
 
-/// Progress on standard error: a bar that is drawn over on a terminal, else a line for each stage.
+/// Progress on standard error: a bar that is drawn over on a terminal, else a line every few seconds.
 final class ProgressWriter {
   private let isTerminal = isatty(STDERR_FILENO) == 1
   private var hasDrawn = false
+  private var next = ContinuousClock.now
 
   func write(_ progress: Backtest.Progress) {
+    guard ContinuousClock.now >= next else { return }
+    next = .now + (isTerminal ? .milliseconds(100) : .seconds(5))
     if isTerminal {
       let width = 24
       let done = Int((min(1, max(0, progress.fraction)) * Double(width)).rounded(.down))

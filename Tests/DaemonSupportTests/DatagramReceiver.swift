@@ -19,7 +19,7 @@ final class DatagramReceiver {
     }
     precondition(bound == 0, "bind: \(errno)")
     // A datagram that never comes fails the test instead of hanging it.
-    var patience = timeval(tv_sec: 10, tv_usec: 0)
+    var patience = timeval(tv_sec: 60, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
   }
 
@@ -29,7 +29,7 @@ final class DatagramReceiver {
   }
 
   /// The next datagram; when it is empty and carries a file, that file's bytes.
-  func receive() -> [UInt8] {
+  func receive(flags: Int32 = 0) -> [UInt8]? {
     var buffer = [UInt8](repeating: 0, count: 1 << 18)
     var control = [UInt8](repeating: 0, count: 64)
     let capacity = buffer.count
@@ -42,8 +42,8 @@ final class DatagramReceiver {
           message.msg_iovlen = 1
           message.msg_control = control.baseAddress
           message.msg_controllen = control.count
-          let received = recvmsg(descriptor, &message, 0)
-          guard received >= 0 else { return [] }
+          let received = recvmsg(descriptor, &message, flags)
+          guard received >= 0 else { return nil }
           if received == 0, message.msg_controllen >= 20 {
             return contents(of: control.load(fromByteOffset: MemoryLayout<cmsghdr>.size, as: Int32.self))
           }
@@ -53,7 +53,10 @@ final class DatagramReceiver {
     }
   }
 
-  func receiveText() -> String { String(decoding: receive(), as: UTF8.self) }
+  func receiveText() -> String { String(decoding: receive() ?? [], as: UTF8.self) }
+
+  /// A datagram that is there already.
+  func receiveTextIfAny() -> String? { receive(flags: Int32(MSG_DONTWAIT)).map { String(decoding: $0, as: UTF8.self) } }
 
   private func contents(of file: Int32) -> [UInt8] {
     defer { close(file) }

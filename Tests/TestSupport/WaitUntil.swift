@@ -9,7 +9,7 @@ public struct ConditionNotMet: Error, CustomStringConvertible {
 /// Returns once the condition holds. Between two looks other tests get the thread.
 /// - Throws: `ConditionNotMet` when it still does not hold at the deadline, and what the condition throws.
 public func waitUntil(
-  _ what: String, within bound: Duration = .seconds(30), _ condition: () async throws -> Bool
+  _ what: String, within bound: Duration = .seconds(120), _ condition: () async throws -> Bool
 ) async throws {
   let deadline = ContinuousClock.now + bound
   while try await !condition() {

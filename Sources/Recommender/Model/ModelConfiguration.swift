@@ -18,6 +18,8 @@ public struct ModelConfiguration: Sendable, Equatable, Codable {
   public var modalities: [Modality]
   /// Whether brand and categories are embedded.
   public var usesAttributes: Bool
+  /// Neighbours that are counted of each item (``Neighborhood``); 0 leaves the neighbourhood out.
+  public var neighbourCount: Int
 
   public struct Modality: Sendable, Equatable, Codable {
     public var name: String
@@ -30,7 +32,8 @@ public struct ModelConfiguration: Sendable, Equatable, Codable {
 
   public init(
     hiddenSize: Int = 64, layerCount: Int = 2, headCount: Int = 2, innerSize: Int = 256, maximumSequenceLength: Int = 50,
-    interactionTypeCount: Int = 16, expertCount: Int = 4, expertsPerItem: Int = 2, modalities: [Modality] = [], usesAttributes: Bool = true
+    interactionTypeCount: Int = 16, expertCount: Int = 4, expertsPerItem: Int = 2, modalities: [Modality] = [], usesAttributes: Bool = true,
+    neighbourCount: Int = 0
   ) {
     precondition(hiddenSize % headCount == 0, "the heads share the hidden size evenly")
     self.hiddenSize = hiddenSize
@@ -43,6 +46,7 @@ public struct ModelConfiguration: Sendable, Equatable, Codable {
     self.expertsPerItem = min(expertsPerItem, max(expertCount, 1))
     self.modalities = modalities
     self.usesAttributes = usesAttributes
+    self.neighbourCount = neighbourCount
   }
 
   /// False when items are known by their ID alone.

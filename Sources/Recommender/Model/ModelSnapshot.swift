@@ -12,18 +12,31 @@ public final class ModelSnapshot: Sendable {
   let vectors: Matrix
   /// b: (1, rows); −∞ for a free row, which therefore is never ranked.
   let bias: Matrix
+  /// Empty for a reference.
+  let neighborhood: Neighborhood
   let encoder: DenseParameters.Encoder
   /// All dense parameters, for the checkpoint of a reference.
   let denseBuffer: FloatBuffer
 
-  init(version: UInt64, configuration: ModelConfiguration, owners: [ItemNumber?], vectors: Matrix, bias: Matrix, dense: DenseParameters) {
+  init(
+    version: UInt64, configuration: ModelConfiguration, owners: [ItemNumber?], vectors: Matrix, bias: Matrix, dense: DenseParameters,
+    neighborhood: Neighborhood = Neighborhood(capacity: 0)
+  ) {
     self.version = version
     self.configuration = configuration
     self.owners = owners
     self.vectors = vectors
     self.bias = bias
+    self.neighborhood = neighborhood
     encoder = dense.encoder
     denseBuffer = dense.buffer
+  }
+
+  /// The same policy with another neighbourhood.
+  func with(_ neighborhood: Neighborhood) -> ModelSnapshot {
+    ModelSnapshot(
+      version: version, configuration: configuration, owners: owners, vectors: vectors, bias: bias,
+      dense: DenseParameters(configuration, source: denseBuffer), neighborhood: neighborhood)
   }
 
   /// The rows, free ones included.

@@ -31,8 +31,12 @@ public struct RankedItem: Sendable, Equatable {
 /// threshold keeps the best, so that no full vector of scores is ever in memory.
 public final class TopKRanker {
   private let arena = Arena()
+  private let encoderArena = Arena()
   private var collectors: [TopKCollector] = []
   private let tile = 2048
+  /// Sequences that are encoded at a time: what bounds the encoder's memory.
+  private let encodedTogether = 32
+  private let evidence = Neighborhood.Evidence()
 
   public init() {}
 
@@ -44,7 +48,9 @@ public final class TopKRanker {
     _ requests: [RankingRequest], count: Int, snapshot: ModelSnapshot, allowed: [Bool] = [], lookup: (ItemNumber) -> Int32?
   ) -> [[RankedItem]] {
     guard count > 0, snapshot.rowCount > 0 else { return requests.map { _ in [] } }
-    let (hidden, slots) = encode(requests, snapshot, lookup)
+    let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
+    let boosts = contexts.map { self.boosts($0, snapshot, lookup) }
+    var boosted = [Int](repeating: 0, count: slots.count)
     while collectors.count < requests.count || collectors.first.map({ $0.k != count }) == true {
       collectors = (0..<max(requests.count, collectors.count)).map { _ in TopKCollector(k: count) }
     }
@@ -59,6 +65,7 @@ public final class TopKRanker {
       let part = Matrix(scores.buffer, offset: scores.offset, rows: slots.count, columns: range.count)
       multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
       addBias(part, snapshot.bias.columns(range))
+      for i in slots.indices { boosted[i] = add(boosts[i], from: boosted[i], to: part, row: i, range) }
       if !allowed.isEmpty {
         for row in range where row >= allowed.count || !allowed[row] {
           for i in 0..<slots.count { part[i, row - start] = -.infinity }
@@ -84,14 +91,16 @@ public final class TopKRanker {
   public func ranks(
     of targets: [Int32], _ requests: [RankingRequest], snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
   ) -> [Int?] {
-    let (hidden, slots) = encode(requests, snapshot, lookup)
+    let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
+    let boosts = contexts.map { self.boosts($0, snapshot, lookup) }
+    var boosted = [Int](repeating: 0, count: slots.count)
     var result = [Int?](repeating: nil, count: requests.count)
     let scores = arena.matrix(slots.count, min(tile, snapshot.rowCount))
     var own = [Float](repeating: 0, count: slots.count)
     var ahead = [Int](repeating: 0, count: slots.count)
     for (i, slot) in slots.enumerated() {
       let row = Int(targets[slot])
-      own[i] = dot(hidden, i, snapshot.vectors, row) + snapshot.bias[0, row]
+      own[i] = dot(hidden, i, snapshot.vectors, row) + snapshot.bias[0, row] + (boosts[i].first { Int($0.row) == row }?.score ?? 0)
     }
     let excluded = slots.map { Set(requests[$0].excluded) }
     var start = 0
@@ -101,11 +110,12 @@ public final class TopKRanker {
       multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
       addBias(part, snapshot.bias.columns(range))
       for (i, slot) in slots.enumerated() {
-        // The product and the inner product round differently: the target's own column is the score that counts.
+        boosted[i] = add(boosts[i], from: boosted[i], to: part, row: i, range)
+        // The product and the inner product round differently: what is no further off than that is a tie, and stands before the target.
         let target = Int(targets[slot])
         if range.contains(target) { part[i, target - start] = -.infinity }
         for row in excluded[i] where range.contains(Int(row)) { part[i, Int(row) - start] = -.infinity }
-        ahead[i] += countAtLeast(part, row: i, own[i])
+        ahead[i] += countAtLeast(part, row: i, own[i] - 1e-5 * max(1, abs(own[i])))
       }
       start = range.upperBound
     }
@@ -113,38 +123,74 @@ public final class TopKRanker {
     return result
   }
 
-  /// h of each request that has a context, and which requests these are.
-  private func encode(
+  /// What the neighbourhood adds to the scores, by rising row.
+  private func boosts(
+    _ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot, _ lookup: (ItemNumber) -> Int32?
+  ) -> [(row: Int32, score: Float)] {
+    guard snapshot.neighborhood.capacity > 0 else { return [] }
+    evidence.collect(snapshot.neighborhood, context: context.map(\.row), owners: snapshot.owners, lookup: lookup)
+    return evidence.rows.map { ($0, snapshot.neighborhood.score(evidence.features($0))) }.sorted { $0.row < $1.row }
+  }
+
+  /// - Returns: where the next tile goes on.
+  private func add(
+    _ boosts: [(row: Int32, score: Float)], from first: Int, to part: Matrix, row: Int, _ range: Range<Int>
+  ) -> Int {
+    var index = first
+    while index < boosts.count, Int(boosts[index].row) < range.upperBound {
+      part[row, Int(boosts[index].row) - range.lowerBound] += boosts[index].score
+      index += 1
+    }
+    return index
+  }
+
+  /// h of each request that has a context, which requests these are, and their contexts.
+  func encode(
     _ requests: [RankingRequest], _ snapshot: ModelSnapshot, _ lookup: (ItemNumber) -> Int32?
-  ) -> (hidden: Matrix, slots: [Int]) {
+  ) -> (hidden: Matrix, slots: [Int], contexts: [[(row: Int32, event: ItemEvent)]]) {
     arena.reset()
-    let configuration = snapshot.configuration
-    let lastType = Int32(configuration.interactionTypeCount - 1)
     var slots: [Int] = []
-    var lengths: [Int] = []
-    var input = SequenceBatch(
-      sequences: PackedSequences(lengths: [], queryCounts: []), items: [], types: [], gapBefore: [], gapNext: [], positions: [])
+    var contexts: [[(row: Int32, event: ItemEvent)]] = []
     for (slot, request) in requests.enumerated() {
       var events: [(row: Int32, event: ItemEvent)] = []
       for event in request.events {
         if let row = lookup(event.item), Int(row) < snapshot.rowCount, snapshot.owners[Int(row)] == event.item { events.append((row, event)) }
       }
-      if events.count > configuration.maximumSequenceLength { events.removeFirst(events.count - configuration.maximumSequenceLength) }
       guard !events.isEmpty else { continue }
       slots.append(slot)
-      lengths.append(events.count)
+      contexts.append(events.suffix(snapshot.configuration.maximumSequenceLength))
+    }
+    let hidden = arena.matrix(slots.count, snapshot.configuration.hiddenSize)
+    let encoder = SequenceEncoder(configuration: snapshot.configuration, parameters: snapshot.encoder)
+    var start = 0
+    while start < slots.count {
+      let range = start..<min(start + encodedTogether, slots.count)
+      encoderArena.reset()
+      let input = batch(contexts[range], times: slots[range].map { requests[$0].now }, snapshot.configuration)
+      copy(hidden.rows(range), from: encoder.forward(input, vectors: snapshot.vectors, dropout: nil, arena: encoderArena).hidden)
+      start = range.upperBound
+    }
+    return (hidden, slots, contexts)
+  }
+
+  private func batch(
+    _ contexts: ArraySlice<[(row: Int32, event: ItemEvent)]>, times: [Int64?], _ configuration: ModelConfiguration
+  ) -> SequenceBatch {
+    let lastType = Int32(configuration.interactionTypeCount - 1)
+    let lengths = contexts.map(\.count)
+    var input = SequenceBatch(
+      sequences: PackedSequences(lengths: lengths, queryCounts: lengths.map { _ in 1 }), items: [], types: [], gapBefore: [], gapNext: [],
+      positions: [])
+    for (events, now) in zip(contexts, times) {
       for (index, (row, event)) in events.enumerated() {
         input.items.append(row)
         input.types.append(min(Int32(event.type), lastType))
         input.gapBefore.append(index == 0 ? TimeGap.unknown : TimeGap.bucket(from: events[index - 1].event.time, to: event.time))
-        let next = index + 1 < events.count ? events[index + 1].event.time : request.now
+        let next = index + 1 < events.count ? events[index + 1].event.time : now
         input.gapNext.append(TimeGap.bucket(from: event.time, to: next))
         input.positions.append(Int32(events.count - 1 - index))
       }
     }
-    input.sequences = PackedSequences(lengths: lengths, queryCounts: lengths.map { _ in 1 })
-    guard !slots.isEmpty else { return (arena.matrix(0, configuration.hiddenSize), []) }
-    let encoder = SequenceEncoder(configuration: configuration, parameters: snapshot.encoder)
-    return (encoder.forward(input, vectors: snapshot.vectors, dropout: nil, arena: arena).hidden, slots)
+    return input
   }
 }

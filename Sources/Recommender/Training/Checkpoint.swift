@@ -49,6 +49,16 @@ extension OnlineLearner {
       file.set("reference.item.bias", reference.bias)
       file.set("reference.dense", Matrix(reference.denseBuffer, rows: 1, columns: reference.denseBuffer.count))
     }
+    let neighborhood = neighborhood
+    file.set("neighborhood.weights", "F32", shape: [neighborhood.weights.count], neighborhood.weights)
+    file.set("neighborhood.owners", "U32", shape: [neighborhood.owners.count], neighborhood.owners.map { $0 ?? Self.free })
+    file.set("neighborhood.users", "F32", shape: [neighborhood.users.count], neighborhood.users)
+    for (name, table) in [("together", neighborhood.together), ("next", neighborhood.next)] {
+      let slots = table.used.indices.flatMap { table.slots(of: $0) }
+      file.set("neighborhood.\(name).used", "I32", shape: [table.used.count], table.used)
+      file.set("neighborhood.\(name).items", "U32", shape: [slots.count], slots.map { table.items[$0] })
+      file.set("neighborhood.\(name).counts", "F32", shape: [slots.count], slots.map { table.counts[$0] })
+    }
     let examples = reservoir.examples
     file.set("reservoir.user", "U64", shape: [examples.count], examples.map(\.user))
     file.set("reservoir.targets", "I32", shape: [examples.count], examples.map { Int32($0.targetCount) })
@@ -110,6 +120,7 @@ extension OnlineLearner {
     let optimizer = trainer.optimizer
     let reservoirRead = try Self.reservoir(file, capacity: configuration.reservoirSize)
     let reference = try Self.reference(file, configuration.model)
+    let neighborhoodRead = try Self.neighborhood(file, capacity: configuration.model.neighbourCount)
     guard let generator = Xoshiro256(state: try file.values("random.state", "U64", as: UInt64.self)) else {
       throw Safetensors.FormatError(description: "the random numbers' state is damaged")
     }
@@ -157,6 +168,7 @@ extension OnlineLearner {
     for index in steps[2].indices { optimizer.attributes.steps[index] = steps[2][index] }
     optimizer.denseSteps = UInt32(file.metadata["dense_steps"] ?? "") ?? 0
     trainer.reference = reference
+    neighborhood = neighborhoodRead
     if keepingCursor {
       trainer.restartRows(
         except: { row in row < rows && owners[row] != Self.free && self.catalogue.owners[row] == owners[row] },
@@ -198,6 +210,27 @@ extension OnlineLearner {
       shownStart = shownEnd
     }
     return Reservoir(capacity: capacity, examples: examples, seen: UInt64(file.metadata["reservoir_seen"] ?? "") ?? 0)
+  }
+
+  private static func neighborhood(_ file: Safetensors, capacity: Int) throws(Safetensors.FormatError) -> Neighborhood {
+    let weights = try file.values("neighborhood.weights", "F32", as: Float.self)
+    let owners = try file.values("neighborhood.owners", "U32", as: ItemNumber.self)
+    let users = try file.values("neighborhood.users", "F32", as: Float.self)
+    func table(_ name: String) throws(Safetensors.FormatError) -> Neighborhood.CountTable {
+      let used = try file.values("neighborhood.\(name).used", "I32", as: Int32.self)
+      let items = try file.values("neighborhood.\(name).items", "U32", as: ItemNumber.self)
+      let counts = try file.values("neighborhood.\(name).counts", "F32", as: Float.self)
+      guard used.count == owners.count, used.allSatisfy({ 0...capacity ~= Int($0) }), items.count == counts.count,
+        used.reduce(0, { $0 + Int($1) }) == items.count
+      else { throw Safetensors.FormatError(description: "the neighbourhood's counts are damaged") }
+      return Neighborhood.CountTable(capacity: capacity, used: used, items: items, counts: counts)
+    }
+    guard weights.count == Neighborhood.featureCount, users.count == owners.count else {
+      throw Safetensors.FormatError(description: "the neighbourhood is damaged")
+    }
+    return Neighborhood(
+      capacity: capacity, weights: weights, owners: owners.map { $0 == free ? nil : $0 }, users: users, together: try table("together"),
+      next: try table("next"))
   }
 
   private static func reference(_ file: Safetensors, _ model: ModelConfiguration) throws(Safetensors.FormatError) -> ModelSnapshot? {

@@ -17,6 +17,8 @@ public struct LearnerConfiguration: Sendable, Equatable {
   /// Examples drawn from the reservoir, for each new one.
   public var reservoirRatio: Double
   public var reservoirSize: Int
+  /// How many of a replayed sequence's last interactions are targets again: more passes over the window at the cost of one encoding.
+  public var replayTargets: Int
   /// After so many strides the reference becomes a copy of the policy.
   public var referenceRefreshStrides: Int
   /// The size of a candidate pool that is made afresh.
@@ -30,7 +32,7 @@ public struct LearnerConfiguration: Sendable, Equatable {
   public init(
     model: ModelConfiguration = ModelConfiguration(), objective: ObjectiveConfiguration = ObjectiveConfiguration(),
     optimizer: OptimizerConfiguration = OptimizerConfiguration(), batchSize: Int = 128, recentRatio: Double = 1, reservoirRatio: Double = 0.5,
-    reservoirSize: Int = 20_000, referenceRefreshStrides: Int = 16, poolSize: Int = 100, typeWeights: [Float] = [],
+    reservoirSize: Int = 20_000, replayTargets: Int = 8, referenceRefreshStrides: Int = 16, poolSize: Int = 100, typeWeights: [Float] = [],
     gapHidingRate: Double = 0.3, threads: Int = 1, seed: UInt64 = 1
   ) {
     self.model = model
@@ -40,6 +42,7 @@ public struct LearnerConfiguration: Sendable, Equatable {
     self.recentRatio = recentRatio
     self.reservoirRatio = reservoirRatio
     self.reservoirSize = reservoirSize
+    self.replayTargets = replayTargets
     self.referenceRefreshStrides = referenceRefreshStrides
     self.poolSize = poolSize
     self.typeWeights = typeWeights
@@ -76,6 +79,10 @@ public final class OnlineLearner {
   public private(set) var snapshot: ModelSnapshot
   let trainer: Trainer
   private(set) var reservoir: Reservoir
+  var neighborhood: Neighborhood
+  private let calibration = NeighborhoodCalibration()
+  /// New interactions of a stride by which the neighbourhood is calibrated.
+  private let calibratedPerStride = 64
   private(set) var random: Xoshiro256
   private let ranker = TopKRanker()
   /// The catalogue that the snapshot was made of; nil when that is not known.
@@ -93,7 +100,8 @@ public final class OnlineLearner {
     trainer = Trainer(
       parameters: parameters, catalogue: catalogue, objective: configuration.objective, settings: configuration.optimizer, workers: workers)
     trainer.followCatalogue()
-    snapshot = trainer.snapshot(version: 0)
+    neighborhood = Neighborhood(capacity: configuration.model.neighbourCount)
+    snapshot = trainer.snapshot(version: 0, neighborhood: neighborhood)
   }
 
   /// Ends the worker threads.
@@ -118,11 +126,12 @@ public final class OnlineLearner {
     let length = configuration.model.maximumSequenceLength
     let merged = TrainingExample.merged(new, maximumLength: length)
     let replayed = reservoir.draw(Int((Double(new.count) * configuration.reservoirRatio).rounded()), using: &random)
-    var examples = merged + recent + replayed
+    var examples = merged + (recent + replayed).map { $0.predicting(last: configuration.replayTargets) }
     var report = train(&examples)
     report.newTargets = new.count
     report.replayed = recent.count + replayed.count
-    for example in new { reservoir.offer(example, using: &random) }
+    calibrate(new)
+    remember(new)
     strides += 1
     renewSnapshot()
     if trainer.reference == nil || strides % UInt64(max(1, configuration.referenceRefreshStrides)) == 0 { trainer.reference = snapshot }
@@ -141,9 +150,22 @@ public final class OnlineLearner {
     return report
   }
 
-  /// Takes the history into the reservoir, so that going live starts with a long-term memory.
-  public func remember(_ history: [TrainingExample]) {
-    for example in history { reservoir.offer(example, using: &random) }
+  /// Takes interactions into the neighbourhood's counts and the reservoir, so that going live starts with a long-term memory.
+  public func remember(_ examples: [TrainingExample]) {
+    for example in examples {
+      reservoir.offer(example, using: &random)
+      neighborhood.observe(example.events.map(\.item), catalogue: catalogue)
+    }
+  }
+
+  /// Fits the neighbourhood's weights to interactions that are not counted yet, a step for each of the given number of passes.
+  public func calibrate(_ examples: [TrainingExample], passes: Int = 1) {
+    guard configuration.model.neighbourCount > 0, !examples.isEmpty else { return }
+    for _ in 0..<passes {
+      let sample = examples.count <= calibratedPerStride ? examples : (0..<calibratedPerStride).map { _ in examples[random.next(below: examples.count)] }
+      neighborhood.weights = calibration.step(sample, snapshot: snapshot, lookup: catalogue.row(of:))
+      snapshot = snapshot.with(neighborhood)
+    }
   }
 
   public func forget(user: UInt64) { reservoir.forget(user: user) }
@@ -156,7 +178,7 @@ public final class OnlineLearner {
 
   private func makeSnapshot(version: UInt64) {
     trainer.followCatalogue()
-    snapshot = trainer.snapshot(version: version)
+    snapshot = trainer.snapshot(version: version, neighborhood: neighborhood)
     snapshotRevision = catalogue.revision
   }
 
@@ -233,7 +255,7 @@ public final class OnlineLearner {
     self.strides = strides
     self.random = random
     self.reservoir = reservoir
-    snapshot = trainer.snapshot(version: version)
+    snapshot = trainer.snapshot(version: version, neighborhood: neighborhood)
     snapshotRevision = nil
   }
 }

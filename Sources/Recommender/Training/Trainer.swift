@@ -236,7 +236,7 @@ final class Trainer: @unchecked Sendable {
   }
 
   /// The policy as it is now.
-  func snapshot(version: UInt64) -> ModelSnapshot {
+  func snapshot(version: UInt64, neighborhood: Neighborhood = Neighborhood(capacity: 0)) -> ModelSnapshot {
     let count = catalogue.rowCount
     let rows = (0..<Int32(count)).map { $0 }
     let vectors = forwardTower(StepItems(rows: rows, candidateCount: count), noiseSeed: nil)
@@ -244,7 +244,8 @@ final class Trainer: @unchecked Sendable {
     for row in 0..<count { bias[0, row] = catalogue.owners[row] == nil ? -.infinity : parameters.itemBias[row, 0] }
     return ModelSnapshot(
       version: version, configuration: parameters.configuration, owners: catalogue.owners, vectors: vectors, bias: bias,
-      dense: DenseParameters(parameters.configuration, source: parameters.dense.buffer.copy()))
+      dense: DenseParameters(parameters.configuration, source: parameters.dense.buffer.copy()),
+      neighborhood: neighborhood)
   }
 
   // The tower, cut by rows: each worker keeps its pass for the backward.

@@ -40,6 +40,13 @@ public struct TrainingExample: Sendable, Equatable {
     self.shown = shown
   }
 
+  /// The same sequence with its last `count` interactions as targets, or as many as have a context.
+  func predicting(last count: Int) -> TrainingExample {
+    var result = self
+    result.targetCount = max(targetCount, min(count, events.count - 1))
+    return result
+  }
+
   /// Merges examples of one user that follow on each other (the later one's context ends with the earlier one's target) into one
   /// sequence with several targets: each is still predicted once, at a fraction of the cost. The order of first appearance is kept.
   public static func merged(_ examples: [TrainingExample], maximumLength: Int) -> [TrainingExample] {

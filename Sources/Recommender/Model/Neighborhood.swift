@@ -1,0 +1,216 @@
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// The neighbourhood part of the policy: which items the same users had, and which came next. Counting learns from one event what a
+/// gradient step has to see many times; the encoder generalises where nothing was counted. Their sum ranks:
+///
+///     f(s, i) = h(s)·v(i) + b(i) + Σₖ wₖ·ψₖ(s, i)
+///
+/// ψ being increasing functions of two evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
+/// - co-occurrence Σₐ decayᵃ·sim(jₐ, i), with sim = c / √(n(j)·n(i)) · c / (c + 1), c users having had both, n(i) users having had i;
+/// - transition Σₐ decayᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j.
+///
+/// Counts are exact until an item has more neighbours than the capacity; then a newcomer wears down the smallest count until it takes
+/// its place (as in Misra and Gries, 1982), so that memory is bounded.
+///
+/// ### References
+/// Koren: Factorization Meets the Neighborhood. KDD 2008. Cheng et al.: Wide & Deep Learning, arXiv 1606.07792.
+public struct Neighborhood: Sendable, Equatable {
+  /// The number of ψ.
+  static let featureCount = 4
+  /// How many of the last items count towards co-occurrence, in learning and in scoring.
+  static let contextLength = 32
+  private static let scoredLength = 10
+  private static let decay: Float = 0.5
+
+  /// Neighbours that are kept of each item; 0 leaves the neighbourhood out.
+  public let capacity: Int
+  /// w.
+  var weights: [Float]
+  /// The item of each row when its counts were made: a row that went to another item starts anew.
+  private(set) var owners: [ItemNumber?] = []
+  /// n: users of each row's item.
+  private(set) var users: [Float] = []
+  private(set) var together: CountTable
+  private(set) var next: CountTable
+
+  /// Counts by row and item number, at most `capacity` for each row.
+  struct CountTable: Sendable, Equatable {
+    let capacity: Int
+    private(set) var used: [Int32] = []
+    private(set) var items: [ItemNumber] = []
+    private(set) var counts: [Float] = []
+
+    init(capacity: Int) { self.capacity = capacity }
+
+    /// - Parameters:
+    ///   - used: neighbours of each row, at most `capacity`.
+    ///   - items, counts: those of all rows, one row after the other.
+    init(capacity: Int, used: [Int32], items: [ItemNumber], counts: [Float]) {
+      self.init(capacity: capacity)
+      reserve(used.count)
+      self.used = used
+      var next = 0
+      for row in used.indices {
+        for slot in slots(of: row) {
+          self.items[slot] = items[next]
+          self.counts[slot] = counts[next]
+          next += 1
+        }
+      }
+    }
+
+    mutating func reserve(_ rows: Int) {
+      guard rows > used.count else { return }
+      used += repeatElement(0, count: rows - used.count)
+      items += repeatElement(0, count: rows * capacity - items.count)
+      counts += repeatElement(0, count: rows * capacity - counts.count)
+    }
+
+    mutating func clear(_ row: Int) { used[row] = 0 }
+
+    mutating func increment(_ item: ItemNumber, of row: Int) {
+      let start = row * capacity
+      let end = start + Int(used[row])
+      var least = start
+      for slot in start..<end {
+        if items[slot] == item {
+          counts[slot] += 1
+          return
+        }
+        if counts[slot] < counts[least] { least = slot }
+      }
+      if end < start + capacity {
+        items[end] = item
+        counts[end] = 1
+        used[row] += 1
+      } else if counts[least] > 1 {
+        counts[least] -= 1
+      } else {
+        items[least] = item
+        counts[least] = 1
+      }
+    }
+
+    func slots(of row: Int) -> Range<Int> { row * capacity..<row * capacity + Int(used[row]) }
+  }
+
+  init(capacity: Int) {
+    self.capacity = capacity
+    weights = [Float](repeating: 0.25, count: Self.featureCount)
+    together = CountTable(capacity: capacity)
+    next = CountTable(capacity: capacity)
+  }
+
+  /// As a checkpoint has it.
+  init(
+    capacity: Int, weights: [Float], owners: [ItemNumber?], users: [Float], together: CountTable, next: CountTable
+  ) {
+    self.capacity = capacity
+    self.weights = weights
+    self.owners = owners
+    self.users = users
+    self.together = together
+    self.next = next
+  }
+
+  /// Counts one interaction: the last of `items`, after those before it.
+  mutating func observe(_ items: some BidirectionalCollection<ItemNumber>, catalogue: ItemCatalogue) {
+    guard capacity > 0, let item = items.last, let row = claim(item, catalogue) else { return }
+    let context = items.dropLast()
+    if let last = context.last, last != item, let lastRow = claim(last, catalogue) { next.increment(item, of: lastRow) }
+    // A repeated item is no further user.
+    guard !context.contains(item) else { return }
+    users[row] += 1
+    var seen = Set<ItemNumber>()
+    for other in context.suffix(Self.contextLength) where seen.insert(other).inserted {
+      guard let otherRow = claim(other, catalogue) else { continue }
+      together.increment(item, of: otherRow)
+      together.increment(other, of: row)
+    }
+  }
+
+  /// The item's row, its counts being of this item.
+  private mutating func claim(_ item: ItemNumber, _ catalogue: ItemCatalogue) -> Int? {
+    guard let row = catalogue.row(of: item).map({ Int($0) }) else { return nil }
+    if row >= owners.count {
+      owners += repeatElement(nil, count: catalogue.rowCount - owners.count)
+      users += repeatElement(0, count: catalogue.rowCount - users.count)
+      together.reserve(catalogue.rowCount)
+      next.reserve(catalogue.rowCount)
+    }
+    if owners[row] != item {
+      owners[row] = item
+      users[row] = 0
+      together.clear(row)
+      next.clear(row)
+    }
+    return row
+  }
+
+  /// The candidates that a context points to. One thread owns it: it keeps scratch memory.
+  final class Evidence {
+    private var together: [Float] = []
+    private var next: [Float] = []
+    /// The rows with some evidence.
+    private(set) var rows: [Int32] = []
+
+    /// - Parameters:
+    ///   - context: the rows of the context, oldest first.
+    ///   - owners: the items of all rows that may be candidates.
+    func collect(_ neighborhood: Neighborhood, context: some BidirectionalCollection<Int32>, owners: [ItemNumber?], lookup: (ItemNumber) -> Int32?) {
+      clear()
+      let rowCount = owners.count
+      let isCounted = { (row: Int) in row < neighborhood.owners.count && row < rowCount && neighborhood.owners[row] == owners[row] }
+      if together.count < rowCount {
+        together += repeatElement(0, count: rowCount - together.count)
+        next += repeatElement(0, count: rowCount - next.count)
+      }
+      var weight: Float = 1
+      for row in context.suffix(Neighborhood.scoredLength).reversed() {
+        let row = Int(row)
+        defer { weight *= Neighborhood.decay }
+        guard isCounted(row) else { continue }
+        let users = neighborhood.users[row]
+        let table = neighborhood.together
+        for slot in table.slots(of: row) {
+          guard let other = lookup(table.items[slot]).map({ Int($0) }), isCounted(other) else { continue }
+          let count = table.counts[slot]
+          let norm = (max(1, users) * max(1, neighborhood.users[other])).squareRoot()
+          touch(other)
+          together[other] += weight * count * count / ((count + 1) * norm)
+        }
+        let transitions = neighborhood.next
+        for slot in transitions.slots(of: row) {
+          guard let other = lookup(transitions.items[slot]).map({ Int($0) }), isCounted(other) else { continue }
+          touch(other)
+          next[other] += weight * transitions.counts[slot] / (users + 1)
+        }
+      }
+    }
+
+    /// ψ of a row.
+    func features(_ row: Int32) -> SIMD4<Float> {
+      let row = Int(row)
+      return SIMD4(log1p(10 * together[row]), log1p(100 * together[row]), log1p(10 * next[row]), log1p(100 * next[row]))
+    }
+
+    private func touch(_ row: Int) {
+      if together[row] == 0, next[row] == 0 { rows.append(Int32(row)) }
+    }
+
+    private func clear() {
+      for row in rows {
+        together[Int(row)] = 0
+        next[Int(row)] = 0
+      }
+      rows.removeAll(keepingCapacity: true)
+    }
+  }
+
+  /// Σₖ wₖ·ψₖ.
+  func score(_ features: SIMD4<Float>) -> Float { (features * SIMD4(weights[0], weights[1], weights[2], weights[3])).sum() }
+}
