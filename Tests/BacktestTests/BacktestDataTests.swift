@@ -69,7 +69,8 @@ struct BacktestDataTests {
     let events = try folder.write(lines.joined(separator: "\n") + "\n", to: "events.tsv")
     let learner = LearnerConfiguration(
       model: ModelConfiguration(hiddenSize: 16, layerCount: 1, headCount: 1, innerSize: 32, maximumSequenceLength: 10, expertCount: 0),
-      objective: ObjectiveConfiguration(negatives: .none), optimizer: OptimizerConfiguration(learningRate: 1e-2, dropout: 0), batchSize: 16)
+      objective: ObjectiveConfiguration(negatives: .none), optimizer: OptimizerConfiguration(learningRate: 1e-2, dropout: 0), batchSize: 16,
+      reservoirRatio: 0, replayTargets: 1)
     func newItemHits(_ data: BacktestData) throws -> Double? {
       let backtest = Backtest(
         plan: .prequential(warmup: 320.0 / 336, block: .day), learner: learner, maximumEpochs: 20, patience: 20, skipsBaselines: true)

@@ -123,6 +123,7 @@ public final class OnlineLearner {
   /// reservoir; then a new snapshot, and at a window's boundary a new reference.
   public func stride(new: [TrainingExample], recent: [TrainingExample]) -> StrideReport {
     trainer.followCatalogue()
+    calibrate(new)
     let length = configuration.model.maximumSequenceLength
     let merged = TrainingExample.merged(new, maximumLength: length)
     let replayed = reservoir.draw(Int((Double(new.count) * configuration.reservoirRatio).rounded()), using: &random)
@@ -130,7 +131,6 @@ public final class OnlineLearner {
     var report = train(&examples)
     report.newTargets = new.count
     report.replayed = recent.count + replayed.count
-    calibrate(new)
     remember(new)
     strides += 1
     renewSnapshot()
@@ -161,6 +161,8 @@ public final class OnlineLearner {
   /// Fits the neighbourhood's weights to interactions that are not counted yet, a step for each of the given number of passes.
   public func calibrate(_ examples: [TrainingExample], passes: Int = 1) {
     guard configuration.model.neighbourCount > 0, !examples.isEmpty else { return }
+    // As in `train`: whether the learner has seen the catalogue change or was restored since must make no difference.
+    if snapshotRevision != catalogue.revision { refreshSnapshot() }
     for _ in 0..<passes {
       let sample = examples.count <= calibratedPerStride ? examples : (0..<calibratedPerStride).map { _ in examples[random.next(below: examples.count)] }
       neighborhood.weights = calibration.step(sample, snapshot: snapshot, lookup: catalogue.row(of:))

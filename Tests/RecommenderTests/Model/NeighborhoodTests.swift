@@ -93,11 +93,11 @@ struct NeighborhoodTests {
     let evidence = Neighborhood.Evidence()
     evidence.collect(subject.neighborhood, context: [row], owners: subject.snapshot.owners, lookup: subject.lookup)
     #expect(evidence.rows.isEmpty)
-    subject.neighborhood.observe([50, 1], catalogue: subject.trainer.catalogue)
-    #expect(subject.neighborhood.next.slots(of: Int(row)).count == 1)
     // Nor is the item that is no more a neighbour of others.
     evidence.collect(subject.neighborhood, context: [subject.lookup(1)!], owners: subject.snapshot.owners, lookup: subject.lookup)
     #expect(evidence.rows.contains(subject.lookup(2)!) && !evidence.rows.contains(row))
+    subject.neighborhood.observe([50, 1], catalogue: subject.trainer.catalogue)
+    #expect(subject.neighborhood.next.slots(of: Int(row)).count == 1)
   }
 
   @Test(arguments: [UInt64(6), 7])
