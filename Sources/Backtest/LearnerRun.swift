@@ -194,7 +194,9 @@ struct LearnerRun: ReplayedRun {
       start += batch.count
       var targets: [Int32] = []
       let requests = batch.map { event -> RankingRequest in
-        targets.append(catalogue.row(of: ItemNumber(data.history.items[event.target])) ?? -1)
+        // An item that came after the snapshot could not be in a list yet.
+        let row = catalogue.row(of: ItemNumber(data.history.items[event.target])) ?? -1
+        targets.append(Int(row) < learner.snapshot.rowCount ? row : -1)
         let seen = backtest.allowsRepeats ? [] : event.items(data.history.items).compactMap { catalogue.row(of: ItemNumber($0)) }
         let context = event.past.suffix(length) + event.recent.suffix(length)
         let now = data.history.times.isEmpty ? nil : data.history.times[event.target]

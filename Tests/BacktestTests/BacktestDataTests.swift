@@ -81,4 +81,17 @@ struct BacktestDataTests {
     #expect(try newItemHits(BacktestData.read(interactions: [events])) == 0)
     #expect(try #require(try newItemHits(BacktestData.read(interactions: [events], items: items))) > 0.9)
   }
+
+  /// Nothing of an item is known before its first event, so no list can have held it, whatever the model has learned meanwhile.
+  @Test func anItemThatCameAfterTheSnapshotIsNoHit() throws {
+    let folder = try TemporaryFolder()
+    let lines = (0..<600).map { "u\($0 % 20)\ti\($0)\t\($0 * 60)" }
+    let events = try folder.write("user\titem\ttime\n" + lines.joined(separator: "\n") + "\n", to: "events.tsv")
+    let learner = LearnerConfiguration(
+      model: ModelConfiguration(
+        hiddenSize: 16, layerCount: 1, headCount: 1, innerSize: 32, maximumSequenceLength: 10, expertCount: 0, neighbourCount: 8))
+    let backtest = Backtest(plan: .prequential(warmup: 0, block: .event), learner: learner, stride: 64, skipsBaselines: true)
+    let report = try backtest.run(BacktestData.read(interactions: [events]))
+    #expect(try metric("HR@20", of: "rodpod", report) == 0)
+  }
 }
