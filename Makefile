@@ -22,11 +22,11 @@ dependencies:
 	@command -v swift >/dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install/linux/"; exit 1; }
 	@dpkg -s $(PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(PACKAGES); }
 
-# The broker of the tests is a separate process, unless RODPOD_TEST_BOOTSTRAP names another.
+# The broker of the tests is a separate process. RODPOD_TEST_BOOTSTRAP names another one, but not for the tests that stop and start theirs.
 test-dependencies: dependencies
 	@dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(TEST_PACKAGES); }
-	@[ -n "$$RODPOD_TEST_BOOTSTRAP" ] || [ -x .kafka/bin/pip ] || python3 -m venv .kafka
-	@[ -n "$$RODPOD_TEST_BOOTSTRAP" ] || .kafka/bin/pip install -q $(BROKER)
+	@[ -x .kafka/bin/pip ] || python3 -m venv .kafka
+	@.kafka/bin/pip install -q $(BROKER)
 
 clean:
 	rm -rf .build
