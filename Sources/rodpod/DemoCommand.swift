@@ -21,11 +21,11 @@ struct DemoCommand: AsyncParsableCommand {
 
   @Option(help: ArgumentHelp("The folder with ratings.csv.gz and movies.csv.gz.", valueName: "folder"))
   var data = "Tests/Fixtures/movielens-small"
-  /// Events on their way at a time. A rater's burst of years ago comes at once here: more would be scored against a list from before it.
-  private var inFlight: Int { 8 }
-
   @Option(help: ArgumentHelp("Stop playing after so many seconds.", valueName: "seconds"))
   var seconds = 95
+
+  /// Events on their way at a time. A rater's burst of years ago comes at once here: more would be scored against a list from before it.
+  private static let inFlight = 8
 
   func run() async throws {
     let stream: DemoStream
@@ -74,7 +74,7 @@ struct DemoCommand: AsyncParsableCommand {
       let totals = daemon.metrics.current
       // Years pass in a minute. A stream that ran ahead would score its events against lists from before the burst that they belong to,
       // and would be learned from in retrospect; so few events are on their way at a time, and learning sets the pace.
-      let isIdle = try !player.play(upTo: Int(totals.interactions) + inFlight, learned: Int(totals.learnedInteractions) + 1024)
+      let isIdle = try !player.play(upTo: Int(totals.interactions) + Self.inFlight, learned: Int(totals.learnedInteractions) + 1024)
       lists.poll()
       display.show(totals, player, lists, elapsed: ContinuousClock.now - start)
       if player.isFinished, totals.interactions >= player.played, totals.learnedInteractions + 255 >= player.played, totals.staleUsers == 0 {
@@ -142,7 +142,7 @@ final class DemoPlayer {
     _ = producer.flush(within: .seconds(10))
   }
 
-  /// Sends the next events, up to the smaller of the two counts, but no more than some hundred at a time.
+  /// Sends the next events, up to the smaller of the two counts.
   ///
   /// - Returns: whether anything was sent.
   func play(upTo consumed: Int, learned: Int) throws -> Bool {
