@@ -77,6 +77,7 @@ public struct Backtest: Sendable {
     for seed in seeds {
       var configuration = learner
       configuration.seed = seed
+      configuration.recommendsSeen = allowsRepeats
       configuration.model.usesAttributes = configuration.model.usesAttributes && data.hasAttributes
       var run = LearnerRun(backtest: self, configuration: configuration, data: data, seed: seed, progress: progress)
       defer { run.stop() }

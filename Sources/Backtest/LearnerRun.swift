@@ -32,6 +32,7 @@ struct LearnerRun: ReplayedRun {
   private(set) var scoreboard = Scoreboard()
   private(set) var training = Training()
   private let clock = ContinuousClock()
+  private let calibrationPasses = 32
 
   init(
     backtest: Backtest, configuration: LearnerConfiguration, data: BacktestData, seed: UInt64,
@@ -65,8 +66,6 @@ struct LearnerRun: ReplayedRun {
     let targets = Set(chosen.map(\.target))
     learner.remember(events.filter { isPredictable($0) && !targets.contains($0) }.map(example))
     train(examples, validation: chosen)
-    // What chose when to stop was not learned or counted yet.
-    learner.calibrate(chosen.map { example($0.target) }, passes: 200)
     // The learner goes live: it is learned as well.
     if validation == nil { learnStride(chosen.map(\.target)) }
     training.duration += clock.now - start
@@ -87,11 +86,14 @@ struct LearnerRun: ReplayedRun {
   private mutating func train(_ examples: [TrainingExample], validation: [RankingCase]) {
     let targets = examples.reduce(0) { $0 + $1.targetCount }
     guard targets > 0 else { return }
+    let chosen = validation.map { example($0.target) }
     var best: (score: Double, epoch: Int, checkpoint: [UInt8]?) = (-1, 0, nil)
     for epoch in 1...backtest.maximumEpochs {
       let report = learner.epoch(examples)
       training.examples += targets
       training.skippedSteps += report.skippedSteps
+      // What tells when to stop was not learned or counted.
+      learner.calibrate(chosen, passes: calibrationPasses)
       var metrics = RankingMetrics()
       for rank in ranks(validation) { metrics.record(rank: rank) }
       let score = metrics.mean(.ndcg(10))
@@ -126,6 +128,8 @@ struct LearnerRun: ReplayedRun {
 
   mutating func see(_ events: [Int]) {
     for event in events { count(event) }
+    learner.remember(events.filter(isPredictable).map(example))
+    learner.renewSnapshot()
   }
 
   mutating func score(_ cases: some Collection<RankingCase>, part: Int) {
@@ -168,7 +172,7 @@ struct LearnerRun: ReplayedRun {
     let drawn = learner.drawRecent(count: Int((Double(new.count) * learner.configuration.recentRatio).rounded()), from: window)
     let recent = drawn.map { journal[Int($0)] }.filter(isPredictable).map(example)
     let report = learner.stride(new: new, recent: recent)
-    training.examples += report.newTargets + report.replayed
+    training.examples += report.targets
     training.skippedSteps += report.skippedSteps
   }
 
@@ -194,18 +198,16 @@ struct LearnerRun: ReplayedRun {
       start += batch.count
       var targets: [Int32] = []
       let requests = batch.map { event -> RankingRequest in
-        // An item that came after the snapshot could not be in a list yet.
-        let row = catalogue.row(of: ItemNumber(data.history.items[event.target])) ?? -1
-        targets.append(Int(row) < learner.snapshot.rowCount ? row : -1)
+        targets.append(catalogue.row(of: ItemNumber(data.history.items[event.target])) ?? -1)
         let seen = backtest.allowsRepeats ? [] : event.items(data.history.items).compactMap { catalogue.row(of: ItemNumber($0)) }
         let context = event.past.suffix(length) + event.recent.suffix(length)
         let now = data.history.times.isEmpty ? nil : data.history.times[event.target]
         return RankingRequest(events: context.suffix(length).map(data.event), now: now, excluded: seen)
       }
-      // The place of an item that is not in the catalogue is asked for another one's, and not used.
-      let places = ranker.ranks(of: targets.map { max(0, $0) }, requests, snapshot: learner.snapshot, lookup: catalogue.row(of:))
+      let places = ranker.ranks(of: targets, requests, snapshot: learner.snapshot, lookup: catalogue.row(of:))
       for (index, event) in batch.enumerated() {
-        let isRankable = targets[index] >= 0 && !requests[index].excluded.contains(targets[index])
+        // An item that came after the snapshot could not be in a list yet.
+        let isRankable = 0..<Int32(learner.snapshot.rowCount) ~= targets[index] && !requests[index].excluded.contains(targets[index])
         result.append(isRankable ? places[index] ?? popularRank(event) : nil)
       }
     }

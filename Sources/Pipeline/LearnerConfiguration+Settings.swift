@@ -29,7 +29,8 @@ extension LearnerConfiguration {
         dropout: Float(model.dropout)),
       batchSize: learner.batchSize, recentRatio: learner.recentRatio, reservoirRatio: learner.reservoirRatio,
       reservoirSize: learner.reservoirSize, replayTargets: learner.replayTargets,
-      referenceRefreshStrides: learner.referenceRefreshStrides, poolSize: settings.pool.size, typeWeights: typeWeights, threads: learner.threads, seed: UInt64(learner.seed))
+      referenceRefreshStrides: learner.referenceRefreshStrides, poolSize: settings.pool.size, typeWeights: typeWeights,
+      recommendsSeen: settings.rules.excludeTypes != nil, threads: learner.threads, seed: UInt64(learner.seed))
   }
 }
 

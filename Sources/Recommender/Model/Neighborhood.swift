@@ -9,9 +9,11 @@
 ///
 ///     f(s, i) = h(s)·v(i) + b(i) + Σₖ wₖ·ψₖ(s, i)
 ///
-/// ψ being increasing functions of two evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
+/// ψ being functions of three evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
 /// - co-occurrence Σₐ decayᵃ·sim(jₐ, i), with sim = c / √(n(j)·n(i)) · c / (c + 1), c users having had both, n(i) users having had i;
-/// - transition Σₐ decayᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j.
+/// - transition Σₐ decayᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j;
+/// - repetition, for an i of the context: that it is there, that it is the newest, how often it was come back to. It stands in place
+///   of the other two, for which the user's own counts would speak, and matters where seen items may be recommended again.
 ///
 /// Counts are exact until an item has more neighbours than the capacity; then a newcomer wears down the smallest count until it takes
 /// its place (as in Misra and Gries, 1982), so that memory is bounded.
@@ -19,8 +21,22 @@
 /// ### References
 /// Koren: Factorization Meets the Neighborhood. KDD 2008. Cheng et al.: Wide & Deep Learning, arXiv 1606.07792.
 public struct Neighborhood: Sendable, Equatable {
-  /// The number of ψ.
-  static let featureCount = 4
+  /// ψ of a candidate; the lanes beyond ``featureCount`` are 0.
+  typealias Features = SIMD8<Float>
+  static let featureCount = 7
+
+  /// How far the evidence is trusted.
+  struct Weights: Sendable, Equatable {
+    /// w.
+    var features = Features(0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0)
+    /// τ: what the whole score is to be multiplied by for its softmax to be calibrated. It leaves the ranking as it is.
+    var scale: Float = 1
+    /// Steps of the calibration so far.
+    var steps: UInt32 = 0
+
+    /// Σₖ wₖ·ψₖ.
+    func score(_ features: Features) -> Float { (features * self.features).sum() }
+  }
   /// How many of the last items count towards co-occurrence, in learning and in scoring.
   static let contextLength = 32
   private static let scoredLength = 10
@@ -28,17 +44,16 @@ public struct Neighborhood: Sendable, Equatable {
 
   /// Neighbours that are kept of each item; 0 leaves the neighbourhood out.
   public let capacity: Int
-  /// w.
-  var weights: [Float]
+  var weights = Weights()
   /// The item of each row when its counts were made: a row that went to another item starts anew.
   private(set) var owners: [ItemNumber?] = []
   /// n: users of each row's item.
   private(set) var users: [Float] = []
-  private(set) var together: CountTable
-  private(set) var next: CountTable
+  private(set) var together: BoundedCountTable
+  private(set) var next: BoundedCountTable
 
   /// Counts by row and item number, at most `capacity` for each row.
-  struct CountTable: Sendable, Equatable {
+  struct BoundedCountTable: Sendable, Equatable {
     let capacity: Int
     private(set) var used: [Int32] = []
     private(set) var items: [ItemNumber] = []
@@ -100,14 +115,13 @@ public struct Neighborhood: Sendable, Equatable {
 
   init(capacity: Int) {
     self.capacity = capacity
-    weights = [Float](repeating: 0.25, count: Self.featureCount)
-    together = CountTable(capacity: capacity)
-    next = CountTable(capacity: capacity)
+    together = BoundedCountTable(capacity: capacity)
+    next = BoundedCountTable(capacity: capacity)
   }
 
   /// As a checkpoint has it.
   init(
-    capacity: Int, weights: [Float], owners: [ItemNumber?], users: [Float], together: CountTable, next: CountTable
+    capacity: Int, weights: Weights, owners: [ItemNumber?], users: [Float], together: BoundedCountTable, next: BoundedCountTable
   ) {
     self.capacity = capacity
     self.weights = weights
@@ -155,19 +169,29 @@ public struct Neighborhood: Sendable, Equatable {
   final class Evidence {
     private var together: [Float] = []
     private var next: [Float] = []
+    private var occurrences: [Float] = []
+    private var newest: Int32?
     /// The rows with some evidence.
     private(set) var rows: [Int32] = []
 
     /// - Parameters:
     ///   - context: the rows of the context, oldest first.
     ///   - owners: the items of all rows that may be candidates.
-    func collect(_ neighborhood: Neighborhood, context: some BidirectionalCollection<Int32>, owners: [ItemNumber?], lookup: (ItemNumber) -> Int32?) {
+    func collect(
+      _ neighborhood: Neighborhood, context: some BidirectionalCollection<Int32>, owners: [ItemNumber?], lookup: (ItemNumber) -> Int32?
+    ) {
       clear()
       let rowCount = owners.count
       let isCounted = { (row: Int) in row < neighborhood.owners.count && row < rowCount && neighborhood.owners[row] == owners[row] }
       if together.count < rowCount {
         together += repeatElement(0, count: rowCount - together.count)
         next += repeatElement(0, count: rowCount - next.count)
+        occurrences += repeatElement(0, count: rowCount - occurrences.count)
+      }
+      newest = context.last
+      for row in context {
+        touch(Int(row))
+        occurrences[Int(row)] += 1
       }
       var weight: Float = 1
       for row in context.suffix(Neighborhood.scoredLength).reversed() {
@@ -177,7 +201,7 @@ public struct Neighborhood: Sendable, Equatable {
         let users = neighborhood.users[row]
         let table = neighborhood.together
         for slot in table.slots(of: row) {
-          guard let other = lookup(table.items[slot]).map({ Int($0) }), isCounted(other) else { continue }
+          guard let other = lookup(table.items[slot]).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
           let count = table.counts[slot]
           let norm = (max(1, users) * max(1, neighborhood.users[other])).squareRoot()
           touch(other)
@@ -185,7 +209,7 @@ public struct Neighborhood: Sendable, Equatable {
         }
         let transitions = neighborhood.next
         for slot in transitions.slots(of: row) {
-          guard let other = lookup(transitions.items[slot]).map({ Int($0) }), isCounted(other) else { continue }
+          guard let other = lookup(transitions.items[slot]).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
           touch(other)
           next[other] += weight * transitions.counts[slot] / (users + 1)
         }
@@ -193,24 +217,24 @@ public struct Neighborhood: Sendable, Equatable {
     }
 
     /// ψ of a row.
-    func features(_ row: Int32) -> SIMD4<Float> {
-      let row = Int(row)
-      return SIMD4(log1p(10 * together[row]), log1p(100 * together[row]), log1p(10 * next[row]), log1p(100 * next[row]))
+    func features(_ row: Int32) -> Features {
+      let index = Int(row)
+      return Features(
+        log1p(10 * together[index]), log1p(100 * together[index]), log1p(10 * next[index]), log1p(100 * next[index]),
+        occurrences[index] > 0 ? 1 : 0, row == newest ? 1 : 0, max(0, log(occurrences[index])), 0)
     }
 
     private func touch(_ row: Int) {
-      if together[row] == 0, next[row] == 0 { rows.append(Int32(row)) }
+      if together[row] == 0, next[row] == 0, occurrences[row] == 0 { rows.append(Int32(row)) }
     }
 
     private func clear() {
       for row in rows {
         together[Int(row)] = 0
         next[Int(row)] = 0
+        occurrences[Int(row)] = 0
       }
       rows.removeAll(keepingCapacity: true)
     }
   }
-
-  /// Σₖ wₖ·ψₖ.
-  func score(_ features: SIMD4<Float>) -> Float { (features * SIMD4(weights[0], weights[1], weights[2], weights[3])).sum() }
 }

@@ -49,8 +49,6 @@ public final class TopKRanker {
   ) -> [[RankedItem]] {
     guard count > 0, snapshot.rowCount > 0 else { return requests.map { _ in [] } }
     let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
-    let boosts = contexts.map { self.boosts($0, snapshot, lookup) }
-    var boosted = [Int](repeating: 0, count: slots.count)
     while collectors.count < requests.count || collectors.first.map({ $0.k != count }) == true {
       collectors = (0..<max(requests.count, collectors.count)).map { _ in TopKCollector(k: count) }
     }
@@ -58,69 +56,73 @@ public final class TopKRanker {
     // Sorted by row, so that each tile takes up where the last one stopped.
     let excluded = slots.map { requests[$0].excluded.sorted() }
     var position = [Int](repeating: 0, count: slots.count)
-    let scores = arena.matrix(slots.count, min(tile, snapshot.rowCount))
-    var start = 0
-    while start < snapshot.rowCount, !slots.isEmpty {
-      let range = start..<min(start + tile, snapshot.rowCount)
-      let part = Matrix(scores.buffer, offset: scores.offset, rows: slots.count, columns: range.count)
-      multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
-      addBias(part, snapshot.bias.columns(range))
-      for i in slots.indices { boosted[i] = add(boosts[i], from: boosted[i], to: part, row: i, range) }
+    let boosts = contexts.map { self.boosts($0, snapshot, lookup) }
+    forEachTile(hidden, boosts, snapshot) { range, scores in
       if !allowed.isEmpty {
         for row in range where row >= allowed.count || !allowed[row] {
-          for i in 0..<slots.count { part[i, row - start] = -.infinity }
+          for i in slots.indices { scores[i, row - range.lowerBound] = -.infinity }
         }
       }
       for (i, slot) in slots.enumerated() {
         while position[i] < excluded[i].count, Int(excluded[i][position[i]]) < range.upperBound {
           let row = Int(excluded[i][position[i]])
-          if row >= start { part[i, row - start] = -.infinity }
+          if row >= range.lowerBound { scores[i, row - range.lowerBound] = -.infinity }
           position[i] += 1
         }
-        collectors[slot].offer(part, row: i, firstIndex: start)
+        collectors[slot].offer(scores, row: i, firstIndex: range.lowerBound)
       }
-      start = range.upperBound
     }
     var result = [[RankedItem]](repeating: [], count: requests.count)
     for slot in slots { result[slot] = collectors[slot].sorted().map { RankedItem(row: $0.index, score: $0.score) } }
     return result
   }
 
-  /// The place of one row among all that are allowed and not excluded, from 0; ties count against it. What full-ranking
-  /// evaluation needs, without a sort.
+  /// The place of one row among all that are not excluded, from 0; ties count against it. What full-ranking evaluation needs, without a
+  /// sort. Nil when nothing of the context is known, and for a row that the snapshot does not have: it could not be in a list.
   public func ranks(
     of targets: [Int32], _ requests: [RankingRequest], snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
   ) -> [Int?] {
     let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
     let boosts = contexts.map { self.boosts($0, snapshot, lookup) }
-    var boosted = [Int](repeating: 0, count: slots.count)
     var result = [Int?](repeating: nil, count: requests.count)
-    let scores = arena.matrix(slots.count, min(tile, snapshot.rowCount))
     var own = [Float](repeating: 0, count: slots.count)
-    var ahead = [Int](repeating: 0, count: slots.count)
     for (i, slot) in slots.enumerated() {
       let row = Int(targets[slot])
+      guard 0..<snapshot.rowCount ~= row else { continue }
       own[i] = dot(hidden, i, snapshot.vectors, row) + snapshot.bias[0, row] + (boosts[i].first { Int($0.row) == row }?.score ?? 0)
+      result[slot] = 0
     }
     let excluded = slots.map { Set(requests[$0].excluded) }
-    var start = 0
-    while start < snapshot.rowCount, !slots.isEmpty {
-      let range = start..<min(start + tile, snapshot.rowCount)
-      let part = Matrix(scores.buffer, offset: scores.offset, rows: slots.count, columns: range.count)
-      multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
-      addBias(part, snapshot.bias.columns(range))
+    forEachTile(hidden, boosts, snapshot) { range, scores in
       for (i, slot) in slots.enumerated() {
-        boosted[i] = add(boosts[i], from: boosted[i], to: part, row: i, range)
+        guard let ahead = result[slot] else { continue }
         // The product and the inner product round differently: what is no further off than that is a tie, and stands before the target.
         let target = Int(targets[slot])
-        if range.contains(target) { part[i, target - start] = -.infinity }
-        for row in excluded[i] where range.contains(Int(row)) { part[i, Int(row) - start] = -.infinity }
-        ahead[i] += countAtLeast(part, row: i, own[i] - 1e-5 * max(1, abs(own[i])))
+        if range.contains(target) { scores[i, target - range.lowerBound] = -.infinity }
+        for row in excluded[i] where range.contains(Int(row)) { scores[i, Int(row) - range.lowerBound] = -.infinity }
+        result[slot] = ahead + countAtLeast(scores, row: i, own[i] - 1e-5 * max(1, abs(own[i])))
       }
+    }
+    return result
+  }
+
+  /// Calls the body with the scores of each tile of rows in turn: (requests, rows of the tile).
+  private func forEachTile(
+    _ hidden: Matrix, _ boosts: [[(row: Int32, score: Float)]], _ snapshot: ModelSnapshot, _ body: (Range<Int>, Matrix) -> Void
+  ) {
+    guard hidden.rows > 0 else { return }
+    var boosted = [Int](repeating: 0, count: hidden.rows)
+    let scores = arena.matrix(hidden.rows, min(tile, snapshot.rowCount))
+    var start = 0
+    while start < snapshot.rowCount {
+      let range = start..<min(start + tile, snapshot.rowCount)
+      let part = Matrix(scores.buffer, offset: scores.offset, rows: hidden.rows, columns: range.count)
+      multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
+      addBias(part, snapshot.bias.columns(range))
+      for i in boosts.indices { boosted[i] = add(boosts[i], from: boosted[i], to: part, row: i, range) }
+      body(range, part)
       start = range.upperBound
     }
-    for (i, slot) in slots.enumerated() { result[slot] = ahead[i] }
-    return result
   }
 
   /// What the neighbourhood adds to the scores, by rising row.
@@ -129,7 +131,7 @@ public final class TopKRanker {
   ) -> [(row: Int32, score: Float)] {
     guard snapshot.neighborhood.capacity > 0 else { return [] }
     evidence.collect(snapshot.neighborhood, context: context.map(\.row), owners: snapshot.owners, lookup: lookup)
-    return evidence.rows.map { ($0, snapshot.neighborhood.score(evidence.features($0))) }.sorted { $0.row < $1.row }
+    return evidence.rows.map { ($0, snapshot.neighborhood.weights.score(evidence.features($0))) }.sorted { $0.row < $1.row }
   }
 
   /// - Returns: where the next tile goes on.
@@ -154,7 +156,8 @@ public final class TopKRanker {
     for (slot, request) in requests.enumerated() {
       var events: [(row: Int32, event: ItemEvent)] = []
       for event in request.events {
-        if let row = lookup(event.item), Int(row) < snapshot.rowCount, snapshot.owners[Int(row)] == event.item { events.append((row, event)) }
+        guard let row = lookup(event.item), Int(row) < snapshot.rowCount, snapshot.owners[Int(row)] == event.item else { continue }
+        events.append((row, event))
       }
       guard !events.isEmpty else { continue }
       slots.append(slot)

@@ -50,7 +50,11 @@ extension OnlineLearner {
       file.set("reference.dense", Matrix(reference.denseBuffer, rows: 1, columns: reference.denseBuffer.count))
     }
     let neighborhood = neighborhood
-    file.set("neighborhood.weights", "F32", shape: [neighborhood.weights.count], neighborhood.weights)
+    let weights = neighborhood.weights
+    let features = (0..<Neighborhood.featureCount).map { weights.features[$0] }
+    file.set("neighborhood.weights", "F32", shape: [features.count], features)
+    file.set("neighborhood.scale", "F32", shape: [1], [weights.scale])
+    file.set("neighborhood.steps", "U32", shape: [1], [weights.steps])
     file.set("neighborhood.owners", "U32", shape: [neighborhood.owners.count], neighborhood.owners.map { $0 ?? Self.free })
     file.set("neighborhood.users", "F32", shape: [neighborhood.users.count], neighborhood.users)
     for (name, table) in [("together", neighborhood.together), ("next", neighborhood.next)] {
@@ -216,20 +220,25 @@ extension OnlineLearner {
     let weights = try file.values("neighborhood.weights", "F32", as: Float.self)
     let owners = try file.values("neighborhood.owners", "U32", as: ItemNumber.self)
     let users = try file.values("neighborhood.users", "F32", as: Float.self)
-    func table(_ name: String) throws(Safetensors.FormatError) -> Neighborhood.CountTable {
+    func table(_ name: String) throws(Safetensors.FormatError) -> Neighborhood.BoundedCountTable {
       let used = try file.values("neighborhood.\(name).used", "I32", as: Int32.self)
       let items = try file.values("neighborhood.\(name).items", "U32", as: ItemNumber.self)
       let counts = try file.values("neighborhood.\(name).counts", "F32", as: Float.self)
       guard used.count == owners.count, used.allSatisfy({ 0...capacity ~= Int($0) }), items.count == counts.count,
         used.reduce(0, { $0 + Int($1) }) == items.count
       else { throw Safetensors.FormatError(description: "the neighbourhood's counts are damaged") }
-      return Neighborhood.CountTable(capacity: capacity, used: used, items: items, counts: counts)
+      return Neighborhood.BoundedCountTable(capacity: capacity, used: used, items: items, counts: counts)
     }
-    guard weights.count == Neighborhood.featureCount, users.count == owners.count else {
+    let scale = try file.values("neighborhood.scale", "F32", as: Float.self)
+    let steps = try file.values("neighborhood.steps", "U32", as: UInt32.self)
+    guard weights.count == Neighborhood.featureCount, scale.count == 1, steps.count == 1, users.count == owners.count else {
       throw Safetensors.FormatError(description: "the neighbourhood is damaged")
     }
+    var features = Neighborhood.Features.zero
+    for (k, weight) in weights.enumerated() { features[k] = weight }
     return Neighborhood(
-      capacity: capacity, weights: weights, owners: owners.map { $0 == free ? nil : $0 }, users: users, together: try table("together"),
+      capacity: capacity, weights: Neighborhood.Weights(features: features, scale: scale[0], steps: steps[0]),
+      owners: owners.map { $0 == free ? nil : $0 }, users: users, together: try table("together"),
       next: try table("next"))
   }
 

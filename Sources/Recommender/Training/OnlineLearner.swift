@@ -26,6 +26,8 @@ public struct LearnerConfiguration: Sendable, Equatable {
   /// By the type's code; 1 for those beyond.
   public var typeWeights: [Float]
   public var gapHidingRate: Double
+  /// Whether items that a user has had are recommended again: then the neighbourhood is calibrated to repeats, too.
+  public var recommendsSeen: Bool
   public var threads: Int
   public var seed: UInt64
 
@@ -33,7 +35,7 @@ public struct LearnerConfiguration: Sendable, Equatable {
     model: ModelConfiguration = ModelConfiguration(), objective: ObjectiveConfiguration = ObjectiveConfiguration(),
     optimizer: OptimizerConfiguration = OptimizerConfiguration(), batchSize: Int = 128, recentRatio: Double = 1, reservoirRatio: Double = 0.5,
     reservoirSize: Int = 20_000, replayTargets: Int = 8, referenceRefreshStrides: Int = 16, poolSize: Int = 100, typeWeights: [Float] = [],
-    gapHidingRate: Double = 0.3, threads: Int = 1, seed: UInt64 = 1
+    gapHidingRate: Double = 0.3, recommendsSeen: Bool = false, threads: Int = 1, seed: UInt64 = 1
   ) {
     self.model = model
     self.objective = objective
@@ -47,6 +49,7 @@ public struct LearnerConfiguration: Sendable, Equatable {
     self.poolSize = poolSize
     self.typeWeights = typeWeights
     self.gapHidingRate = gapHidingRate
+    self.recommendsSeen = recommendsSeen
     self.threads = threads
     self.seed = seed
   }
@@ -55,8 +58,12 @@ public struct LearnerConfiguration: Sendable, Equatable {
 /// What one stride did: sums over its steps, and means of the losses weighted by targets.
 public struct StrideReport: Sendable, Equatable {
   public var steps = 0
+  /// What came in.
   public var newTargets = 0
+  /// Sequences that were learned from again.
   public var replayed = 0
+  /// Targets learned from, those of the replayed sequences too.
+  public var targets = 0
   public var crossEntropy = 0.0
   public var preference = 0.0
   public var loadBalancing = 0.0
@@ -154,18 +161,25 @@ public final class OnlineLearner {
   public func remember(_ examples: [TrainingExample]) {
     for example in examples {
       reservoir.offer(example, using: &random)
-      neighborhood.observe(example.events.map(\.item), catalogue: catalogue)
+      if configuration.model.neighbourCount > 0 { neighborhood.observe(example.events.map(\.item), catalogue: catalogue) }
     }
   }
 
-  /// Fits the neighbourhood's weights to interactions that are not counted yet, a step for each of the given number of passes.
+  /// Fits the neighbourhood's weights to interactions that are not counted yet: a step that follows the stream, or anew in several passes.
   public func calibrate(_ examples: [TrainingExample], passes: Int = 1) {
     guard configuration.model.neighbourCount > 0, !examples.isEmpty else { return }
     // As in `train`: whether the learner has seen the catalogue change or was restored since must make no difference.
     if snapshotRevision != catalogue.revision { refreshSnapshot() }
+    if passes > 1 {
+      neighborhood.weights.steps = 0
+      snapshot = snapshot.with(neighborhood)
+    }
     for _ in 0..<passes {
-      let sample = examples.count <= calibratedPerStride ? examples : (0..<calibratedPerStride).map { _ in examples[random.next(below: examples.count)] }
-      neighborhood.weights = calibration.step(sample, snapshot: snapshot, lookup: catalogue.row(of:))
+      let sample =
+        examples.count <= calibratedPerStride
+        ? examples : (0..<calibratedPerStride).map { _ in examples[random.next(below: examples.count)] }
+      neighborhood.weights = calibration.step(
+        sample, recommendsSeen: configuration.recommendsSeen, snapshot: snapshot, lookup: catalogue.row(of:))
       snapshot = snapshot.with(neighborhood)
     }
   }
@@ -203,7 +217,6 @@ public final class OnlineLearner {
         count: configuration.objective.negativesPerTarget, rankTemperature: configuration.objective.rankTemperature),
       typeWeights: configuration.typeWeights, gapHidingRate: configuration.gapHidingRate)
     var report = StrideReport()
-    var targets = 0.0
     var start = 0
     while start < examples.count {
       let range = start..<min(start + configuration.batchSize, examples.count)
@@ -218,14 +231,15 @@ public final class OnlineLearner {
         continue
       }
       let share = Double(step.targets)
-      targets += share
+      report.targets += step.targets
       report.crossEntropy += share * step.crossEntropy
       report.preference += share * step.preference
       report.loadBalancing += share * step.loadBalancing
       report.gradientNorm += share * step.gradientNorm
       report.expertLoad = step.expertLoad
     }
-    if targets > 0 {
+    if report.targets > 0 {
+      let targets = Double(report.targets)
       report.crossEntropy /= targets
       report.preference /= targets
       report.loadBalancing /= targets

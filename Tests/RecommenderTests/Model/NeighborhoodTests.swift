@@ -25,7 +25,7 @@ struct NeighborhoodTests {
         for end in 1...history.count { neighborhood.observe(history.prefix(end), catalogue: trainer.catalogue) }
         histories.append(history)
       }
-      neighborhood.weights = [0.5, 0.2, 0.7, 0.1]
+      neighborhood.weights.features = [0.5, 0.2, 0.7, 0.1, -0.3, 0.6, 0.4, 0]
     }
 
     var snapshot: ModelSnapshot { trainer.snapshot(version: 1, neighborhood: neighborhood) }
@@ -92,7 +92,7 @@ struct NeighborhoodTests {
     subject.trainer.catalogue.describe(item: 50, row: row, content: [], attributes: [])
     let evidence = Neighborhood.Evidence()
     evidence.collect(subject.neighborhood, context: [row], owners: subject.snapshot.owners, lookup: subject.lookup)
-    #expect(evidence.rows.isEmpty)
+    #expect(evidence.rows == [row])
     // Nor is the item that is no more a neighbour of others.
     evidence.collect(subject.neighborhood, context: [subject.lookup(1)!], owners: subject.snapshot.owners, lookup: subject.lookup)
     #expect(evidence.rows.contains(subject.lookup(2)!) && !evidence.rows.contains(row))
@@ -116,7 +116,7 @@ struct NeighborhoodTests {
         subject.neighborhood, context: request.events.suffix(6).compactMap { subject.lookup($0.item) }, owners: snapshot.owners,
         lookup: subject.lookup)
       var expected = [Int32: Float](uniqueKeysWithValues: without[index].map { ($0.row, $0.score) })
-      for row in evidence.rows { expected[row]! += subject.neighborhood.score(evidence.features(row)) }
+      for row in evidence.rows { expected[row]! += subject.neighborhood.weights.score(evidence.features(row)) }
       let best = expected.sorted { $0.value > $1.value }.prefix(50).map(\.value)
       #expect(zip(lists[index], best).allSatisfy { abs($0.score - $1) < 1e-3 && abs($0.score - expected[$0.row]!) < 1e-3 })
       let target = lists[index][7].row
@@ -124,33 +124,94 @@ struct NeighborhoodTests {
     }
   }
 
-  @Test func calibrationFollowsTheGradientOfTheLoss() {
-    let subject = Subject(items: 30, users: 60, capacity: 30, seed: 8)
-    let examples = subject.histories.prefix(40).map { TrainingExample(user: 1, events: Array(Set($0)).sorted().map { ItemEvent(item: $0) }) }
-    func loss(_ weights: [Float]) -> Double {
-      var neighborhood = subject.neighborhood
-      neighborhood.weights = weights
-      let snapshot = subject.trainer.snapshot(version: 1, neighborhood: neighborhood)
-      var sum = 0.0
-      for example in examples {
-        let context = example.events.dropLast()
-        let request = RankingRequest(events: Array(context), excluded: context.compactMap { subject.lookup($0.item) })
-        let list = TopKRanker().rank([request], count: 30, snapshot: snapshot, lookup: subject.lookup)[0]
-        let target = subject.lookup(example.events.last!.item)!
-        sum += log(list.reduce(0.0) { $0 + exp(Double($1.score)) }) - Double(list.first { $0.row == target }!.score)
+  /// The mean loss of the whole policy as a function of (u, τ), by its definition.
+  private func loss(_ subject: Subject, _ examples: [TrainingExample], recommendsSeen: Bool, _ point: [Double]) -> Double {
+    var neighborhood = subject.neighborhood
+    neighborhood.weights.scale = Float(point[7])
+    for k in 0..<7 { neighborhood.weights.features[k] = Float(point[k] / point[7]) }
+    let snapshot = subject.trainer.snapshot(version: 1, neighborhood: neighborhood)
+    let ranker = TopKRanker()
+    var sum = 0.0
+    for example in examples {
+      let context = example.events.dropLast()
+      let request = RankingRequest(
+        events: Array(context), excluded: recommendsSeen ? [] : context.compactMap { subject.lookup($0.item) })
+      let list = ranker.rank([request], count: 30, snapshot: snapshot, lookup: subject.lookup)[0]
+      let target = subject.lookup(example.events.last!.item)!
+      let logits = list.map { point[7] * Double($0.score) }
+      sum += log(logits.reduce(0.0) { $0 + exp($1) }) - point[7] * Double(list.first { $0.row == target }!.score)
+    }
+    return sum / Double(examples.count)
+  }
+
+  private func point(_ weights: Neighborhood.Weights) -> [Double] {
+    (0..<7).map { Double(weights.features[$0] * weights.scale) } + [Double(weights.scale)]
+  }
+
+  @Test(arguments: [false, true])
+  func calibrationIsANewtonStepOnTheLoss(recommendsSeen: Bool) throws {
+    var subject = Subject(items: 30, users: 60, capacity: 30, seed: 8)
+    subject.neighborhood.weights.scale = 0.8
+    let examples = subject.histories.prefix(40).map { history -> TrainingExample in
+      let items = recommendsSeen ? history : Array(Set(history)).sorted()
+      return TrainingExample(user: 1, events: items.map { ItemEvent(item: $0) })
+    }
+    let start = point(subject.neighborhood.weights)
+    func at(_ moves: (Int, Double)...) -> Double {
+      var moved = start
+      for (k, by) in moves { moved[k] += by }
+      return loss(subject, examples, recommendsSeen: recommendsSeen, moved)
+    }
+    let h = 0.05
+    var gradient = [Double](repeating: 0, count: 8)
+    var curvature = [[Double]](repeating: gradient, count: 8)
+    for j in 0..<8 {
+      gradient[j] = (at((j, h)) - at((j, -h))) / (2 * h)
+      for k in 0..<8 {
+        let mixed = at((j, h), (k, h)) - at((j, h), (k, -h)) - at((j, -h), (k, h)) + at((j, -h), (k, -h))
+        curvature[j][k] = mixed / (4 * h * h)
       }
-      return sum / Double(examples.count)
+      curvature[j][j] += 0.01
     }
-    let weights = subject.neighborhood.weights
-    let stepped = NeighborhoodCalibration().step(examples, snapshot: subject.snapshot, lookup: subject.lookup)
-    for k in weights.indices {
-      var (up, down) = (weights, weights)
-      up[k] += 0.01
-      down[k] -= 0.01
-      let slope = (loss(up) - loss(down)) / 0.02
-      #expect(abs(Double(weights[k] - stepped[k]) - Double(NeighborhoodCalibration.learningRate) * slope) < 2e-3 * max(1, abs(slope)))
+    let direction = try #require(solvePositiveDefinite(curvature, gradient))
+    let stepped = NeighborhoodCalibration().step(
+      examples, recommendsSeen: recommendsSeen, snapshot: subject.snapshot, lookup: subject.lookup)
+    for (k, (old, new)) in zip(start, point(stepped)).enumerated() {
+      let expected = min(max(direction[k], -1), 1)
+      #expect(abs(old - new - expected) < 0.03 * max(1, abs(expected)), "of parameter \(k)")
     }
-    #expect(loss(stepped) < loss(weights))
+  }
+
+  @Test func calibrationFindsTheLeastLoss() {
+    var subject = Subject(items: 30, users: 60, capacity: 30, seed: 9)
+    let examples = subject.histories.map { TrainingExample(user: 1, events: $0.map { ItemEvent(item: $0) }) }
+    let calibration = NeighborhoodCalibration()
+    for _ in 0..<400 {
+      subject.neighborhood.weights = calibration.step(examples, recommendsSeen: true, snapshot: subject.snapshot, lookup: subject.lookup)
+    }
+    let found = point(subject.neighborhood.weights)
+    let least = loss(subject, examples, recommendsSeen: true, found)
+    for k in 0..<8 {
+      for move in [-0.1, 0.1] {
+        var moved = found
+        // τ has a bound, where a random encoder takes it to.
+        if k == 7, moved[k] + move < 0.1 { continue }
+        moved[k] += move
+        #expect(loss(subject, examples, recommendsSeen: true, moved) > least - 1e-4)
+      }
+    }
+  }
+
+  @Test func anItemOfTheContextIsJudgedByRepetitionAlone() {
+    let subject = Subject(items: 15, users: 30, capacity: 15, seed: 10)
+    let evidence = Neighborhood.Evidence()
+    evidence.collect(
+      subject.neighborhood, context: [3, 7, 3, 9].map { subject.lookup($0)! }, owners: subject.snapshot.owners, lookup: subject.lookup)
+    #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 1, 1, 0, 0])
+    #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 1, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 1, 0, log(2), 0])
+    let other = evidence.features(subject.lookup(5)!)
+    #expect(other[4] == 0 && other[5] == 0 && other[6] == 0)
   }
 
   @Test func whatWasCountedIsRecommendedBeforeTheEncoderKnowsIt() {
