@@ -96,14 +96,16 @@ public enum SettingsSchema {
     .number("objective.beta", \.objective.beta, 0.001...100, live: true, "Sharpness of the preference term."),
     .choice("objective.loss_form", \.objective.lossForm, "Each negative by itself, or all of them in one softmax."),
     .number("objective.ce_weight", \.objective.crossEntropyWeight, 0...100, live: true, "Weight of the cross-entropy."),
-    .number("objective.preference_weight", \.objective.preferenceWeight, 0...100, live: true, "Weight of the preference term."),
+    .number(
+      "objective.preference_weight", \.objective.preferenceWeight, 0...100, live: true,
+      "Weight of the preference term at a target, beside that of the cross-entropy."),
     .integer(
       "objective.full_softmax_max_items", \.objective.fullSoftmaxMaxItems, 0...100_000_000,
       "Largest catalogue with the whole softmax; above it is sampled, with the logQ correction."),
     .integer("objective.sampled_softmax_negatives", \.objective.sampledSoftmaxNegatives, 1...1_000_000, "Size of that sample."),
     .number(
       "objective.pool_temperature", \.objective.poolTemperature, 0...1000,
-      "Temperature over the scores when drawing from the pool; 0 draws evenly."),
+      "Draw from the pool in proportion to (1 + rank)^(-1/temperature), 1 being about as targets fall; 0 draws evenly."),
 
     .integer("learner.threads", \.learner.threads, 1...256, "Threads of the learner."),
     .integer("learner.stride", \.learner.stride, 1...1_000_000, "New interactions that make a step of the window."),

@@ -27,9 +27,12 @@ struct PyTorchFixtureTests {
         expertsPerItem: number("top_k"),
         modalities: dimensions.sorted { $0.key < $1.key }.map { ModelConfiguration.Modality(name: $0.key, dimension: $0.value) },
         usesAttributes: number("attributes") > 0)
+      batch = try Self.batch(file)
+      // There the term is a mean over the sequences, here it is a share of all targets.
+      let preferring = batch.input.sequences.queryOffsets.dropFirst().reduce(Float(0)) { $0 + batch.weights[$1 - 1] }
       objective = try ObjectiveConfiguration(
         negativesPerTarget: number("negatives"), form: #require(metadata["preference"].flatMap(PreferenceForm.init)), beta: real("beta"),
-        preferenceWeight: real("preference_weight"), crossEntropyWeight: real("ce_weight"), loadBalancingWeight: real("load_balancing_weight"),
+        preferenceWeight: real("preference_weight") * Float(batch.totalWeight) / preferring, crossEntropyWeight: real("ce_weight"), loadBalancingWeight: real("load_balancing_weight"),
         routerNoise: 0)
       catalogue = ItemCatalogue(configuration: configuration)
       try Self.describeItems(file, catalogue, count: number("items"), attributeCount: number("attributes"))
@@ -44,7 +47,6 @@ struct PyTorchFixtureTests {
       other.followCatalogue()
       try Self.load(file, "reference.", other)
       trainer.reference = other.snapshot(version: 1)
-      batch = try Self.batch(file)
     }
 
     static func describeItems(_ file: Safetensors, _ catalogue: ItemCatalogue, count: Int, attributeCount: Int) throws {

@@ -21,7 +21,11 @@ struct NegativeSampler: Sendable {
   var strategy: NegativeSampling
   /// n: how many for each target.
   var count: Int
-  /// Above 0, the draw from the pool is softmax(−rank/temperature) by rank instead of uniform: a small one looks near the top.
+  /// T: at 0 the draw from the pool is even; above, an item's probability is in proportion to (1 + rank)^(−1/T).
+  ///
+  /// The preference term's optimum is f_ref + log(p/q)/β, p being how targets are distributed and q how negatives are (arXiv 2305.18290).
+  /// With an even q it goes on sharpening what the policy knows already. A q that falls with the rank as p does, about Zipf's law at T = 1,
+  /// leaves a calibrated policy as it is, and corrects one that is not (as playing against oneself does, arXiv 2401.01335).
   var rankTemperature: Float
 
   /// - Parameters:
@@ -40,7 +44,7 @@ struct NegativeSampler: Sendable {
       let keyed = pool.enumerated().compactMap { rank, row -> (key: Double, row: Int32)? in
         guard !excluded(row) else { return nil }
         let uniform = max(random.nextUnit(), 0x1p-53)
-        return (-Double(rank) / Double(rankTemperature) - log(-log(uniform)), row)
+        return (-log(Double(rank + 1)) / Double(rankTemperature) - log(-log(uniform)), row)
       }
       return keyed.sorted { $0.key > $1.key }.prefix(count).map(\.row)
     }

@@ -1,11 +1,14 @@
 import Kernels
 
 /// The objective of MODEL: L = preference·L_RoDPO + crossEntropy·L_CE + loadBalancing·L_balance.
+///
+/// Both losses are sums over a batch's targets divided by the weight of all of them, so that their balance at one target does not depend
+/// on how many targets a sequence has; the preference term is on the last target of each.
 public struct ObjectiveConfiguration: Sendable, Equatable {
   public var negatives: NegativeSampling
   /// n.
   public var negativesPerTarget: Int
-  /// Above 0, negatives are drawn nearer to the top of the pool: see ``NegativeSampling/stochastic``.
+  /// See ``NegativeSampler/rankTemperature``.
   public var rankTemperature: Float
   public var form: PreferenceForm
   /// β.
@@ -373,8 +376,7 @@ final class Trainer: @unchecked Sendable {
     }
     if let reference, preferenceWeight > 0 {
       preference(
-        shard, batch, items, reference, hidden: pass.hidden, dHidden: dHidden, vectors: vectors, dropout: dropout,
-        totalWeight: preferenceWeight)
+        shard, batch, items, reference, hidden: pass.hidden, dHidden: dHidden, vectors: vectors, dropout: dropout, totalWeight: totalWeight)
     }
     encoder.backward(
       pass, input, dHidden, dVectors: shard.dVectors, gradients: shard.gradient.encoder, dropout: dropout, arena: arena)

@@ -73,7 +73,7 @@ struct NegativeSamplerTests {
   }
 
   @Test(arguments: [Float(0.7), 3, 20])
-  func withATemperatureTheDrawIsTheSoftmaxOfTheRank(temperature: Float) {
+  func withATemperatureTheDrawFallsWithTheRankAsAPower(temperature: Float) {
     var random = Xoshiro256(seed: 6)
     let draws = 20_000
     var counts = [Int](repeating: 0, count: 6)
@@ -82,7 +82,7 @@ struct NegativeSamplerTests {
         .draw(pool: [10, 11, 12, 13, 14, 15], live: [], excluded: { _ in false }, using: &random)
       counts[Int(drawn[0]) - 10] += 1
     }
-    let weights = (0..<6).map { exp(-Double($0) / Double(temperature)) }
+    let weights = (0..<6).map { pow(Double($0 + 1), -1 / Double(temperature)) }
     let total = weights.reduce(0, +)
     // 5 degrees of freedom: above 20.5 once in a thousand.
     #expect(chiSquare(counts, expected: weights.map { $0 / total * Double(draws) }) < 20.5)

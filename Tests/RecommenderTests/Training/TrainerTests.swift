@@ -47,9 +47,13 @@ struct TrainerTests {
       _ = touched
       return (report, items)
     }
+    let weight = batches.reduce(0) { $0 + $1.totalWeight }
+    let preferring = batches.reduce(0.0) { sum, batch in
+      sum + batch.input.sequences.queryOffsets.dropFirst().reduce(0.0) { $0 + Double(batch.weights[$1 - 1]) }
+    }
     let loss = {
       let report = run().report
-      return 0.6 * report.preference + 0.8 * report.crossEntropy + 0.3 * report.loadBalancing
+      return 0.6 * report.preference * preferring / weight + 0.8 * report.crossEntropy + 0.3 * report.loadBalancing
     }
     let items = run().items
     let gradients = Dictionary(uniqueKeysWithValues: trainer.gradients.map { ($0.name, $0.values.copied) })
