@@ -143,10 +143,10 @@ public struct Settings: Sendable, Equatable {
     public var beta = 0.5
     public var lossForm = LossForm.pairwise
     public var crossEntropyWeight = 1.0
-    public var preferenceWeight = 0.25
+    public var preferenceWeight = 1.0
     public var fullSoftmaxMaxItems = 20_000
     public var sampledSoftmaxNegatives = 1024
-    public var poolTemperature = 0.0
+    public var poolTemperature = 1.0
   }
 
   /// How negatives are drawn for the preference term.

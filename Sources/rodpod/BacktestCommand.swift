@@ -36,7 +36,7 @@ struct BacktestCommand: ParsableCommand {
   @Option(help: "prequential: event or day.") var block = Prequential.Block.event
   @Option(help: "periods: the share of users that are never learned from, to see what is forgotten.") var heldOut = 0.0
   @Option(help: "The most passes over a history.") var epochs = 200
-  @Option(help: "Stop after so many passes without a gain.") var patience = 10
+  @Option(help: "Stop after so many passes without a gain.") var patience = 5
   @Flag(help: "leave-one-out: report on the validation items; choose settings by these.") var onValidation = false
   @Flag(inversion: .prefixedNo, help: "Score the baselines too.") var baselines = true
   @Option(help: "Write each case's rank to this file.") var ranks: String?

@@ -87,26 +87,26 @@ public struct Neighborhood: Sendable, Equatable {
 
     mutating func clear(_ row: Int) { used[row] = 0 }
 
-    mutating func increment(_ item: ItemNumber, of row: Int) {
+    mutating func add(_ weight: Float, to item: ItemNumber, of row: Int) {
       let start = row * capacity
       let end = start + Int(used[row])
       var least = start
       for slot in start..<end {
         if items[slot] == item {
-          counts[slot] += 1
+          counts[slot] += weight
           return
         }
         if counts[slot] < counts[least] { least = slot }
       }
       if end < start + capacity {
         items[end] = item
-        counts[end] = 1
+        counts[end] = weight
         used[row] += 1
-      } else if counts[least] > 1 {
-        counts[least] -= 1
+      } else if counts[least] > weight {
+        counts[least] -= weight
       } else {
         items[least] = item
-        counts[least] = 1
+        counts[least] = weight
       }
     }
 
@@ -132,18 +132,20 @@ public struct Neighborhood: Sendable, Equatable {
   }
 
   /// Counts one interaction: the last of `items`, after those before it.
-  mutating func observe(_ items: some BidirectionalCollection<ItemNumber>, catalogue: ItemCatalogue) {
-    guard capacity > 0, let item = items.last, let row = claim(item, catalogue) else { return }
+  ///
+  /// - Parameter weight: of the interaction's type; it counts as so many.
+  mutating func observe(_ items: some BidirectionalCollection<ItemNumber>, weight: Float = 1, catalogue: ItemCatalogue) {
+    guard capacity > 0, weight > 0, let item = items.last, let row = claim(item, catalogue) else { return }
     let context = items.dropLast()
-    if let last = context.last, last != item, let lastRow = claim(last, catalogue) { next.increment(item, of: lastRow) }
+    if let last = context.last, last != item, let lastRow = claim(last, catalogue) { next.add(weight, to: item, of: lastRow) }
     // A repeated item is no further user.
     guard !context.contains(item) else { return }
-    users[row] += 1
+    users[row] += weight
     var seen = Set<ItemNumber>()
     for other in context.suffix(Self.contextLength) where seen.insert(other).inserted {
       guard let otherRow = claim(other, catalogue) else { continue }
-      together.increment(item, of: otherRow)
-      together.increment(other, of: row)
+      together.add(weight, to: item, of: otherRow)
+      together.add(weight, to: other, of: row)
     }
   }
 

@@ -27,21 +27,22 @@ final class NeighborhoodCalibration {
   private struct Derivatives {
     var gradient = Neighborhood.Features.zero
     var curvature = [Neighborhood.Features](repeating: .zero, count: laneCount)
-    var count = 0
+    var weight: Float = 0
   }
 
   /// One step on the mean loss.
   ///
   /// - Parameters:
-  ///   - examples: each with its last interaction as the target. Those whose target is unknown are passed over.
+  ///   - examples: each with its last interaction as the target, and its weight in the loss. Those whose target is unknown are passed over.
   ///   - recommendsSeen: whether items of the context are candidates; if not, those whose target is in the context are passed over, too.
   /// - Returns: the weights after the step.
   func step(
-    _ examples: some Collection<TrainingExample>, recommendsSeen: Bool, snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
+    _ examples: [(example: TrainingExample, weight: Float)], recommendsSeen: Bool, snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
   ) -> Neighborhood.Weights {
     var requests: [RankingRequest] = []
     var targets: [Int32] = []
-    for example in examples {
+    var weights: [Float] = []
+    for (example, weight) in examples where weight > 0 {
       guard let target = example.events.last, let row = lookup(target.item), Int(row) < snapshot.rowCount,
         snapshot.owners[Int(row)] == target.item
       else { continue }
@@ -50,6 +51,7 @@ final class NeighborhoodCalibration {
       guard !seen.contains(row) else { continue }
       requests.append(RankingRequest(events: Array(context), now: nil, excluded: seen))
       targets.append(row)
+      weights.append(weight)
     }
     var sums = Derivatives()
     let atOnce = max(1, Self.block / max(1, snapshot.rowCount))
@@ -57,14 +59,14 @@ final class NeighborhoodCalibration {
     while start < requests.count {
       let range = start..<min(start + atOnce, requests.count)
       start = range.upperBound
-      add(requests[range], targets[range], snapshot, lookup, to: &sums)
+      add(requests[range], targets[range], weights[range], snapshot, lookup, to: &sums)
     }
     return step(from: snapshot.neighborhood.weights, sums)
   }
 
   private func add(
-    _ requests: ArraySlice<RankingRequest>, _ targets: ArraySlice<Int32>, _ snapshot: ModelSnapshot, _ lookup: (ItemNumber) -> Int32?,
-    to sums: inout Derivatives
+    _ requests: ArraySlice<RankingRequest>, _ targets: ArraySlice<Int32>, _ weights: ArraySlice<Float>, _ snapshot: ModelSnapshot,
+    _ lookup: (ItemNumber) -> Int32?, to sums: inout Derivatives
   ) {
     let (hidden, slots, contexts) = ranker.encode(Array(requests), snapshot, lookup)
     guard !slots.isEmpty else { return }
@@ -72,15 +74,15 @@ final class NeighborhoodCalibration {
     let scores = arena.matrix(slots.count, snapshot.rowCount)
     multiply(scores, hidden, snapshot.vectors, transposeB: true)
     addBias(scores, snapshot.bias)
-    let weights = snapshot.neighborhood.weights
+    let trust = snapshot.neighborhood.weights
     let logits = arena.matrix(slots.count, snapshot.rowCount)
     copy(logits, from: scores)
-    scale(logits, by: weights.scale)
+    scale(logits, by: trust.scale)
     var features: [[(row: Int32, values: Neighborhood.Features)]] = []
     for (i, slot) in slots.enumerated() {
       evidence.collect(snapshot.neighborhood, context: contexts[i].map(\.row), owners: snapshot.owners, lookup: lookup)
       let found = evidence.rows.map { (row: $0, values: evidence.features($0)) }
-      for (row, values) in found { logits[i, Int(row)] += weights.scale * weights.score(values) }
+      for (row, values) in found { logits[i, Int(row)] += trust.scale * trust.score(values) }
       for row in requests[requests.startIndex + slot].excluded { logits[i, Int(row)] = -.infinity }
       features.append(found)
     }
@@ -111,23 +113,24 @@ final class NeighborhoodCalibration {
         squares[Self.scaleLane] += weighted * scores[i, row]
       }
       observed[Self.scaleLane] = scores[i, target]
-      sums.gradient += mean - observed
-      for k in squares.indices { sums.curvature[k] += squares[k] - mean * mean[k] }
-      sums.count += 1
+      let weight = weights[weights.startIndex + slots[i]]
+      sums.gradient += (mean - observed) * weight
+      for k in squares.indices { sums.curvature[k] += (squares[k] - mean * mean[k]) * weight }
+      sums.weight += weight
     }
   }
 
   private func step(from old: Neighborhood.Weights, _ sums: Derivatives) -> Neighborhood.Weights {
-    guard sums.count > 0 else { return old }
-    let count = Double(sums.count)
+    guard sums.weight > 0 else { return old }
+    let weight = Double(sums.weight)
     let n = Self.laneCount
     var matrix = [[Double]](repeating: Array(repeating: 0, count: n), count: n)
     for j in 0..<n {
       // The row of τ holds its products with u, too: it stands for its column as well.
-      for k in 0..<n { matrix[j][k] = Double(sums.curvature[max(j, k)][min(j, k)]) / count }
+      for k in 0..<n { matrix[j][k] = Double(sums.curvature[max(j, k)][min(j, k)]) / weight }
       matrix[j][j] += Self.damping
     }
-    let gradient = (0..<n).map { Double(sums.gradient[$0]) / count }
+    let gradient = (0..<n).map { Double(sums.gradient[$0]) / weight }
     guard var direction = solvePositiveDefinite(matrix, gradient) else { return old }
     var weights = old
     weights.steps += 1

@@ -33,9 +33,10 @@ public struct LearnerConfiguration: Sendable, Equatable {
 
   public init(
     model: ModelConfiguration = ModelConfiguration(), objective: ObjectiveConfiguration = ObjectiveConfiguration(),
-    optimizer: OptimizerConfiguration = OptimizerConfiguration(), batchSize: Int = 128, recentRatio: Double = 1, reservoirRatio: Double = 0.5,
-    reservoirSize: Int = 20_000, replayTargets: Int = 8, referenceRefreshStrides: Int = 16, poolSize: Int = 100, typeWeights: [Float] = [],
-    gapHidingRate: Double = 0.3, recommendsSeen: Bool = false, threads: Int = 1, seed: UInt64 = 1
+    optimizer: OptimizerConfiguration = OptimizerConfiguration(), batchSize: Int = 128, recentRatio: Double = 1,
+    reservoirRatio: Double = 0.5, reservoirSize: Int = 20_000, replayTargets: Int = 8, referenceRefreshStrides: Int = 16,
+    poolSize: Int = 100, typeWeights: [Float] = [], gapHidingRate: Double = 0.3, recommendsSeen: Bool = false, threads: Int = 1,
+    seed: UInt64 = 1
   ) {
     self.model = model
     self.objective = objective
@@ -161,8 +162,14 @@ public final class OnlineLearner {
   public func remember(_ examples: [TrainingExample]) {
     for example in examples {
       reservoir.offer(example, using: &random)
-      if configuration.model.neighbourCount > 0 { neighborhood.observe(example.events.map(\.item), catalogue: catalogue) }
+      guard configuration.model.neighbourCount > 0 else { continue }
+      neighborhood.observe(example.events.map(\.item), weight: weight(example), catalogue: catalogue)
     }
+  }
+
+  private func weight(_ example: TrainingExample) -> Float {
+    guard let type = example.events.last?.type, Int(type) < configuration.typeWeights.count else { return 1 }
+    return configuration.typeWeights[Int(type)]
   }
 
   /// Fits the neighbourhood's weights to interactions that are not counted yet: a step that follows the stream, or anew in several passes.
@@ -179,7 +186,7 @@ public final class OnlineLearner {
         examples.count <= calibratedPerStride
         ? examples : (0..<calibratedPerStride).map { _ in examples[random.next(below: examples.count)] }
       neighborhood.weights = calibration.step(
-        sample, recommendsSeen: configuration.recommendsSeen, snapshot: snapshot, lookup: catalogue.row(of:))
+        sample.map { ($0, weight($0)) }, recommendsSeen: configuration.recommendsSeen, snapshot: snapshot, lookup: catalogue.row(of:))
       snapshot = snapshot.with(neighborhood)
     }
   }

@@ -175,7 +175,7 @@ struct NeighborhoodTests {
     }
     let direction = try #require(solvePositiveDefinite(curvature, gradient))
     let stepped = NeighborhoodCalibration().step(
-      examples, recommendsSeen: recommendsSeen, snapshot: subject.snapshot, lookup: subject.lookup)
+      examples.map { ($0, 1) }, recommendsSeen: recommendsSeen, snapshot: subject.snapshot, lookup: subject.lookup)
     for (k, (old, new)) in zip(start, point(stepped)).enumerated() {
       let expected = min(max(direction[k], -1), 1)
       #expect(abs(old - new - expected) < 0.03 * max(1, abs(expected)), "of parameter \(k)")
@@ -187,7 +187,8 @@ struct NeighborhoodTests {
     let examples = subject.histories.map { TrainingExample(user: 1, events: $0.map { ItemEvent(item: $0) }) }
     let calibration = NeighborhoodCalibration()
     for _ in 0..<400 {
-      subject.neighborhood.weights = calibration.step(examples, recommendsSeen: true, snapshot: subject.snapshot, lookup: subject.lookup)
+      subject.neighborhood.weights = calibration.step(
+        examples.map { ($0, 1) }, recommendsSeen: true, snapshot: subject.snapshot, lookup: subject.lookup)
     }
     let found = point(subject.neighborhood.weights)
     let least = loss(subject, examples, recommendsSeen: true, found)
@@ -212,6 +213,37 @@ struct NeighborhoodTests {
     #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 1, 0, log(2), 0])
     let other = evidence.features(subject.lookup(5)!)
     #expect(other[4] == 0 && other[5] == 0 && other[6] == 0)
+  }
+
+  @Test(arguments: [(Float(9), Float(1)), (1, 9), (1, 0)])
+  func anInteractionCountsAsItsTypeWeighs(first: Float, second: Float) {
+    var configuration = LearnerConfiguration(model: .small(experts: 0, content: false), typeWeights: [first, second])
+    configuration.model.neighbourCount = 8
+    let learner = OnlineLearner(configuration)
+    for item in 0..<20 { learner.catalogue.describe(item: ItemNumber(item), row: Int32(item), content: [], attributes: []) }
+    for user in 0..<20 {
+      let type = UInt8(user % 2)
+      learner.remember([
+        TrainingExample(user: UInt64(user), events: [ItemEvent(item: 5), ItemEvent(item: type == 0 ? 11 : 12, type: type)])
+      ])
+    }
+    learner.renewSnapshot()
+    let evidence = Neighborhood.Evidence()
+    evidence.collect(learner.neighborhood, context: [5], owners: learner.snapshot.owners, lookup: learner.catalogue.row(of:))
+    let features = (evidence.features(11), evidence.features(12))
+    #expect((features.0[0] > features.1[0]) == (first > second) && (features.0[2] > features.1[2]) == (first > second))
+    #expect(abs(exp(features.0[2]) - 1 - (exp(features.1[2]) - 1) * first / max(second, 1e-9)) < 1e-3 || second == 0 && features.1[2] == 0)
+  }
+
+  @Test func calibrationWeighsExamplesAsTheLossDoes() {
+    let subject = Subject(items: 30, users: 60, capacity: 30, seed: 11)
+    let examples = subject.histories.prefix(20).map { TrainingExample(user: 1, events: $0.map { ItemEvent(item: $0) }) }
+    let twice = examples.prefix(10).flatMap { [($0, Float(1)), ($0, 1)] } + examples.suffix(10).map { ($0, Float(1)) }
+    let weighted = examples.prefix(10).map { ($0, Float(2)) } + examples.suffix(10).map { ($0, Float(1)) } + [(examples[0], 0)]
+    func step(_ examples: [(TrainingExample, Float)]) -> [Double] {
+      point(NeighborhoodCalibration().step(examples, recommendsSeen: true, snapshot: subject.snapshot, lookup: subject.lookup))
+    }
+    for (a, b) in zip(step(Array(twice)), step(Array(weighted))) { #expect(abs(a - b) < 1e-3) }
   }
 
   @Test func whatWasCountedIsRecommendedBeforeTheEncoderKnowsIt() {
