@@ -6,7 +6,7 @@ TEST_PACKAGES := python3-venv systemd
 BROKER := noida-db==0.2.3
 BUILD := swift build -c release
 
-.PHONY: demo test build dependencies test-dependencies clean
+.PHONY: demo test build quality dependencies test-dependencies clean
 
 demo: build
 	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
@@ -17,6 +17,11 @@ test: test-dependencies
 
 build: dependencies
 	$(BUILD) --product rodpod
+
+# The tables of Benchmarks/RESULTS.md, from the folders of the data sets: make quality BEAUTY=DIR DIGINETICA=DIR MOVIELENS=DIR [ONLY="NAME …"]
+quality: build
+	Benchmarks/quality.py $(if $(BEAUTY),--beauty $(BEAUTY)) $(if $(DIGINETICA),--diginetica $(DIGINETICA)) \
+	  $(if $(MOVIELENS),--movielens $(MOVIELENS)) $(if $(ONLY),--only $(ONLY))
 
 dependencies:
 	@command -v swift >/dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install/linux/"; exit 1; }
