@@ -119,6 +119,15 @@ struct TopKRankerTests {
     #expect(list.map(\.row) == [0, 1, 2, 3], "of equal scores the lower row comes first")
   }
 
+  @Test func aRowThatTheSnapshotDoesNotHaveHasNoRank() {
+    let trainer = Trainer.synthetic(.small(experts: 0, content: false), items: 30)
+    let snapshot = trainer.snapshot(version: 1)
+    trainer.catalogue.describeSynthetic(30, row: 30)
+    let request = RankingRequest(events: [ItemEvent(item: 2)])
+    let ranks = TopKRanker().ranks(of: [30, -1, 4], [request, request, request], snapshot: snapshot) { trainer.catalogue.row(of: $0) }
+    #expect(ranks[0] == nil && ranks[1] == nil && ranks[2] != nil)
+  }
+
   @Test func aRowThatChangedItsOwnerIsNotTakenForTheFormerItem() {
     let subject = Subject(items: 60, seed: 1)
     subject.trainer.catalogue.retire(item: 7)
