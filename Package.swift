@@ -108,7 +108,7 @@ let package = Package(
     tests("EventsTests", ["Events"]),
     tests("StateStoreTests", ["StateStore", "LMDB"]),
     tests("RecommenderTests", ["Recommender", "Kernels"]),
-    tests("DatasetsTests", ["Datasets"]),
+    tests("DatasetsTests", ["Datasets", "TestSupport"]),
     tests("BacktestTests", ["Backtest"]),
     tests(
       "AdminAPITests",

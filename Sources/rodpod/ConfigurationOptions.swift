@@ -6,6 +6,7 @@ import Settings
 /// Exit codes, as in sysexits.h.
 enum Exit {
   static let usage: Int32 = 64
+  static let data: Int32 = 65
   static let unavailable: Int32 = 69
   static let `internal`: Int32 = 70
   static let inputOutput: Int32 = 74

@@ -49,6 +49,27 @@ extension DaemonProcessTests {
       #expect(waiting.standardError.contains(unreachable.bootstrapServers))
     }
 
+    @Test func validateReportsWhatWouldGoToTheDeadLetters() async throws {
+      let installation = try Installation(bootstrapServers: "127.0.0.1:1")
+      let file = installation.folder.path + "/events.jsonl"
+      let lines = [
+        #"{"user": "u", "item": "a", "type": "view", "time": 1700000000}"#, "", #"{"user": "u", "type": "view", "time": 1700000000}"#,
+        #"{"user": "u", "item": "a", "type": "dance", "time": 1700000000}"#, "not json", #"{"user": "u", "type": "forget"}"#,
+      ]
+      try lines.joined(separator: "\n").write(toFile: file, atomically: true, encoding: .utf8)
+      let outcome = try await installation.rodpod("validate", file)
+      #expect(outcome.code == 65)
+      for expected in ["\(file):3: missing_field", "\(file):4: unknown_type", "\(file):5: not_json", "2 would be accepted, 3 would go"] {
+        #expect(outcome.output.contains(expected), "\(expected) in \(outcome.output)")
+      }
+      let items = installation.folder.path + "/items.jsonl"
+      try #"{"item": "a", "features": {"text": [1, 2]}}"#.write(toFile: items, atomically: true, encoding: .utf8)
+      #expect(try await installation.rodpod("validate", "--items", items).code == 0)
+      #expect(try await installation.rodpod("validate", "--items", "--set", "model.modalities={text: 3}", items).code == 65)
+      #expect(try await installation.rodpod("validate", installation.folder.path + "/none.jsonl").code == 74)
+      #expect(try await installation.rodpod("validate").code == 64)
+    }
+
     @Test func verbsThatLookIntoAStoreThatIsNotThereSaySo() async throws {
       let installation = try Installation(bootstrapServers: "127.0.0.1:1")
       for arguments in [["state", "digest"], ["inspect", "user", "u"], ["inspect", "offsets"]] {
