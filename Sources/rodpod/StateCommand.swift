@@ -16,7 +16,7 @@ struct StateCommand: ParsableCommand {
     func run() throws {
       let store = try options.open()
       let digest = try options.reading { () throws(StateStoreError) in try store.read { (transaction) throws(StateStoreError) in try transaction.digest() } }
-      print(digest.map { byte in String(byte >> 4, radix: 16) + String(byte & 15, radix: 16) }.joined())
+      print(hex(digest))
     }
   }
 }
