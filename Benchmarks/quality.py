@@ -132,7 +132,7 @@ def report(names, reports):
             rows.append([model] + [figure(result[metric], deviation.get(metric) if isModel else None) for metric in metrics])
         for slice_name, slice_ in data.get("slices", {}).items():
             result = slice_["results"]["rodpod"]
-            rows.append([f"rodpod, {slice_name} ({slice_['cases']})"] + [figure(result[metric]) for metric in metrics])
+            rows.append([f"rodpod, {slice_name} ({slice_['count']})"] + [figure(result[metric]) for metric in metrics])
         table(["", *metrics], rows)
         for comparison in data.get("comparisons", []):
             print(f"- {json.dumps(comparison)}")
