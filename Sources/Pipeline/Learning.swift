@@ -251,7 +251,7 @@ final class Learning {
 
 extension ItemEvent {
   init(_ interaction: StoredInteraction) {
-    self.init(item: interaction.item.rawValue, type: interaction.type.rawValue, time: interaction.time)
+    self.init(item: interaction.item.rawValue, type: interaction.type.rawValue, time: interaction.knownTime)
   }
 }
 
