@@ -65,7 +65,8 @@ struct LearnerRun: ReplayedRun {
     }
     let start = clock.now
     let targets = Set(chosen.map(\.target))
-    learner.remember(events.filter { isPredictable($0) && !targets.contains($0) }.map(example))
+    // One by one: each holds its context again, too much for all of them at a time.
+    for event in events where isPredictable(event) && !targets.contains(event) { learner.remember([example(event)]) }
     train(examples, validation: chosen)
     // The learner goes live: it is learned as well.
     if validation == nil { learnStride(chosen.map(\.target)) }
