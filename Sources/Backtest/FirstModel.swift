@@ -26,7 +26,7 @@ public struct FirstModel: Sendable {
     self.patience = patience
   }
 
-  /// Checks the history, fills the store, trains, and writes the checkpoint. When that fails the store is gone again.
+  /// Checks the history, fills the store, trains, and writes the checkpoint. Until then, and when that fails, there is no store.
   ///
   /// - Parameter now: milliseconds since 1970, which no interaction may be ahead of by more than `events.max_future_ms`.
   /// - Throws: ``BacktestError`` when the data don't fit the configuration or each other; ``PipelineError``.
@@ -54,7 +54,7 @@ public struct FirstModel: Sendable {
       return FirstModelReport(
         users: history.userCount, items: history.itemCount, interactions: history.count, repeats: data.history.count - history.count,
         untypedAs: data.history.types.contains(0) ? defaultType : nil, passes: training.epochs,
-        validationNDCG: training.validationNDCG, checkpoint: try store.save(), seconds: (.now - start) / .seconds(1))
+        validationNDCG: training.validationNDCG, checkpoint: try store.finish(), seconds: (.now - start) / .seconds(1))
     } catch {
       store.discard()
       throw error

@@ -1,5 +1,4 @@
 public import Events
-import Foundation
 import Kernels
 public import Logging
 public import Recommender
@@ -11,7 +10,7 @@ import StateStore
 ///
 /// What came from a history has no place in the stream: no offset is stored, so the daemon begins where `kafka.start_at` says.
 ///
-/// In this order: ``take(items:)``, ``take(interactions:)``, training of ``learner``, ``save()``.
+/// In this order: ``take(items:)``, ``take(interactions:)``, training of ``learner``, ``finish()``. Before that no store is in its place.
 public final class HistoryImport {
   /// An item that is only known from interactions has no description.
   public struct Item: Sendable {
@@ -24,45 +23,27 @@ public final class HistoryImport {
     }
   }
 
-  let store: StateStore
-  private let isFolderNew: Bool
+  private let unfinished: UnfinishedStore
   private let ingest: Ingest
   private let learning: Learning
   private let topic: String
 
-  /// Makes a store in the folder `store.path`.
+  /// Begins a store for the folder `store.path`.
   ///
-  /// - Throws: ``PipelineError`` with `storage` when the folder holds something, or another process has the store open.
+  /// - Throws: ``PipelineError`` with `storage` when the folder holds something, or another process fills it.
   public init(settings: Settings, logger: Logger) throws(PipelineError) {
     topic = settings.topics.interactions
-    isFolderNew = !FileManager.default.fileExists(atPath: settings.store.path)
     do {
       try selfTest()
-      store = try Self.newStore(settings)
-      ingest = try Ingest(store: store, settings: settings)
-      learning = try Learning(store: store, settings: settings, logger: logger)
+      unfinished = try UnfinishedStore(folder: settings.store.path, options: StateStore.Options(settings))
+      ingest = try Ingest(store: unfinished.store, settings: settings)
+      learning = try Learning(store: unfinished.store, settings: settings, logger: logger)
     } catch {
       throw PipelineError(error)
     }
   }
 
-  private static func newStore(_ settings: Settings) throws -> StateStore {
-    let path = settings.store.path
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-    guard names.isEmpty || names.contains("data.mdb") else {
-      throw PipelineError(.storage, "\(path) is not empty: a history goes into a new store")
-    }
-    let store = try StateStore.open(at: path, options: StateStore.Options(settings))
-    let info = try store.info()
-    let (next, offsets, checkpoints) = try store.read { (transaction) throws(StateStoreError) in
-      (try transaction.nextJournalSequence(), try transaction.offsets(), try transaction.checkpoints())
-    }
-    guard next == 1, info.items == 0, offsets.isEmpty, checkpoints.isEmpty else {
-      throw PipelineError(
-        .storage, "\(path) already holds a store, which is left as it is: a history goes into a new one; name or make an empty folder")
-    }
-    return store
-  }
+  var store: StateStore { unfinished.store }
 
   /// What is trained: it knows the items that were taken in, by the store's numbers.
   public var learner: OnlineLearner { learning.learner }
@@ -115,27 +96,25 @@ public final class HistoryImport {
     }
   }
 
-  /// Writes the learner's checkpoint as the daemon does. All interactions that were taken in count as learned.
+  /// Writes the learner's checkpoint as the daemon does, and puts the store in its place. All interactions that were taken in count as
+  /// learned.
   ///
   /// - Returns: the checkpoint's path.
   /// - Throws: ``PipelineError``, with `failed` for a model that has numbers which are not finite.
-  public func save() throws(PipelineError) -> String {
+  public func finish() throws(PipelineError) -> String {
     do {
       guard learner.snapshot.isFinite else { throw PipelineError(.failed, "the model has numbers that are not finite") }
       learner.cursor = try nextJournalSequence()
       try learning.checkpoint()
+      try unfinished.finish()
     } catch {
       throw PipelineError(error)
     }
-    return store.path + "/checkpoints/" + (learning.newestEntry?.name ?? "")
+    return unfinished.folder + "/checkpoints/" + (learning.newestEntry?.name ?? "")
   }
 
-  /// Removes what was written, since half a history is no state to go on from.
-  public func discard() {
-    let files = FileManager.default
-    for name in ["checkpoints", "data.mdb", "lock.mdb", "writer.lock"] { try? files.removeItem(atPath: store.path + "/" + name) }
-    if isFolderNew { try? files.removeItem(atPath: store.path) }
-  }
+  /// Removes what was written.
+  public func discard() { unfinished.discard() }
 
   private func nextJournalSequence() throws(StateStoreError) -> UInt64 {
     try store.read { (transaction) throws(StateStoreError) in try transaction.nextJournalSequence() }
