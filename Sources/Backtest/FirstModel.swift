@@ -88,7 +88,8 @@ public struct FirstModel: Sendable {
     guard unknown.isEmpty else {
       throw BacktestError(
         .configuration,
-        "types of interactions that events.types does not name: \(unknown.joined(separator: ", ")); known are \(known.joined(separator: ", "))")
+        "types of interactions that events.types does not name: \(unknown.joined(separator: ", ")); known are "
+          + known.joined(separator: ", "))
     }
     return names.map { name in UInt8(clamping: known.firstIndex(of: name) ?? 0) }
   }
@@ -128,8 +129,8 @@ public struct FirstModel: Sendable {
     guard let table = data.items, data.isDescribed(item) else { return nil }
     let title = table.titles[Int(item)]
     return ItemDescription(
-      item: table.identifiers[item], title: title.isEmpty ? nil : title, categories: table.categories(of: item), brand: table.brand(of: item),
-      features: data.featureVectors(of: item).map { ItemDescription.Feature(name: $0.name, values: $0.values) })
+      item: table.identifiers[item], title: title.isEmpty ? nil : title, categories: table.categories(of: item),
+      brand: table.brand(of: item), features: data.featureVectors(of: item).map { ItemDescription.Feature(name: $0.name, values: $0.values) })
   }
 
   private func takeInteractions(

@@ -87,10 +87,8 @@ public final class HistoryImport {
       _ = try ingest.apply(records, offsets: [], now: millisecondsSince1970())
       try learning.trimJournal(before: nextJournalSequence())
     } catch let error as Ingest.Refused {
-      let interaction = interactions[error.index]
-      throw PipelineError(
-        .storage,
-        "the interaction of user \"\(interaction.user.prefix(80))\" with item \"\(interaction.item.prefix(80))\": \(error.rejection.message)")
+      let (user, item) = (interactions[error.index].user.prefix(80), interactions[error.index].item.prefix(80))
+      throw PipelineError(.storage, "the interaction of user \"\(user)\" with item \"\(item)\": \(error.rejection.message)")
     } catch {
       throw PipelineError(error)
     }

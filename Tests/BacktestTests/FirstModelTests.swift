@@ -48,12 +48,11 @@ struct FirstModelTests {
   private func store() throws -> StateStore { try StateStore.open(at: settings.store.path, options: StateStore.Options(settings)) }
 
   @Test func theModelKnowsTheRuleAndTheStoreTheUsers() throws {
-    let events = try folder.write(
-      "user\titem\ttime\ttype\n" + circle().map { "u\($0.user)\ti\($0.item)\t\($0.time)\t\($0.item % 2 == 0 ? "purchase" : "view")\n" }.joined(),
-      to: "events.tsv")
+    let lines = circle().map { "u\($0.user)\ti\($0.item)\t\($0.time)\t\($0.item % 2 == 0 ? "purchase" : "view")\n" }
+    let events = try folder.write("user\titem\ttime\ttype\n" + lines.joined(), to: "events.tsv")
     // The table's order is not that of the events, and one of its items has none.
-    let items = try folder.write(
-      "item\ttitle\tbrand\tcategories\nunsold\tU\t\t\n" + (10..<20).map { "i\($0)\tTitle \($0)\tB\($0 % 2)\tc|B0\n" }.joined(), to: "items.tsv")
+    let described = (10..<20).map { "i\($0)\tTitle \($0)\tB\($0 % 2)\tc|B0\n" }
+    let items = try folder.write("item\ttitle\tbrand\tcategories\nunsold\tU\t\t\n" + described.joined(), to: "items.tsv")
     let report = try train(BacktestData.read(interactions: [events], items: items))
     #expect(report.users == 60 && report.items == 21 && report.interactions == 360 && report.repeats == 0 && report.untypedAs == nil)
     #expect(report.passes > 0)
@@ -65,7 +64,8 @@ struct FirstModelTests {
     let (types, item, undescribed, sequence, mark, checkpoints, journal) = try store.read { (transaction) throws(StateStoreError) in
       (
         try transaction.interactionTypes(), try transaction.item(id: "i12"), try transaction.item(id: "i5"),
-        try transaction.sequence(of: "u1"), try transaction.staleMark(of: "u1"), try transaction.checkpoints(), try transaction.journalBounds()
+        try transaction.sequence(of: "u1"), try transaction.staleMark(of: "u1"), try transaction.checkpoints(),
+        try transaction.journalBounds()
       )
     }
     #expect(item?.description?.title == "Title 12" && item?.description?.brand == "B0" && item?.description?.categories == ["c"])
@@ -115,7 +115,8 @@ struct FirstModelTests {
   }
 
   @Test func featuresThatTheConfigurationDoesNotNameAreRefusedWithWhatToConfigure() throws {
-    let events = try folder.write("user\titem\ttime\n" + circle().map { "u\($0.user)\ti\($0.item)\t\($0.time)\n" }.joined(), to: "events.tsv")
+    let lines = circle().map { "u\($0.user)\ti\($0.item)\t\($0.time)\n" }
+    let events = try folder.write("user\titem\ttime\n" + lines.joined(), to: "events.tsv")
     let items = try folder.write("item\n" + (0..<20).map { "i\($0)\n" }.joined(), to: "items.tsv")
     let matrix = try folder.write(npy((0..<20).map { [Float($0), 1] }), to: "text.npy")
     let data = try BacktestData.read(interactions: [events], items: items, features: [("text", matrix)])

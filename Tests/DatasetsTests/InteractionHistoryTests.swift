@@ -53,7 +53,8 @@ import Testing
 
   @Test func `ordered by time, overlapping files count an event once`() throws {
     let first = try folder.write("user,item,time,type,rating\nu,a,10,view,1\nu,b,11,view,2\nv,a,5,view,3\nu,c,12,view,4\n", to: "1")
-    let second = try folder.write("user,item,time,type,rating\nu,b,11,view,5\nu,b,11,click,6\nu,c,12,view,7\nu,b,12,view,8\nw,a,1,view,9\n", to: "2")
+    let second = try folder.write(
+      "user,item,time,type,rating\nu,b,11,view,5\nu,b,11,click,6\nu,c,12,view,7\nu,b,12,view,8\nw,a,1,view,9\n", to: "2")
     let history = try InteractionHistory.read([first, second])
     let once = history.orderedByTime(leavingOutRepeats: true)
     #expect(items(once, of: "u") == ["a", "b", "b", "c", "b"])

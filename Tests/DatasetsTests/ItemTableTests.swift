@@ -26,7 +26,8 @@ import Testing
   }
 
   @Test func `the brand is told apart from the categories`() throws {
-    let table = try ItemTable.read(try folder.write("item,brand,categories\na,OPI,Makeup|OPI|Nails\nb,,Nails\nc,\" | Two|More\",Nails\nd,,\n"))
+    let table = try ItemTable.read(
+      try folder.write("item,brand,categories\na,OPI,Makeup|OPI|Nails\nb,,Nails\nc,\" | Two|More\",Nails\nd,,\n"))
     #expect((0..<4).map { table.brand(of: $0) } == ["OPI", nil, "Two", nil])
     #expect((0..<4).map { table.categories(of: $0) } == [["Makeup", "Nails"], ["Nails"], ["More", "Nails"], []])
   }

@@ -22,8 +22,8 @@ struct HistoryImportTests {
   private func items(_ count: Int) -> [HistoryImport.Item] {
     (0..<count).map { number in
       let id = "item \(number)"
-      return HistoryImport.Item(
-        id: id, description: number % 3 == 0 ? nil : Events.ItemDescription(item: id, title: "Title \(number)", categories: ["c"], brand: "b"))
+      let description = Events.ItemDescription(item: id, title: "Title \(number)", categories: ["c"], brand: "b")
+      return HistoryImport.Item(id: id, description: number % 3 == 0 ? nil : description)
     }
   }
 

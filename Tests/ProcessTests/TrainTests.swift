@@ -32,6 +32,21 @@ extension DaemonProcessTests {
       return (try write(lines, "history.csv", in: installation), try write(items, "items.csv", in: installation))
     }
 
+    /// A vector of four numbers for each item: one for its category, and one for the parity of its number.
+    private func writeFeatures(in installation: Installation) throws -> String {
+      var header = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(Self.itemCount), 4), }"
+      header += String(repeating: " ", count: 117 - header.count) + "\n"
+      var bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, 118, 0] + Array(header.utf8)
+      for item in 0..<Self.itemCount {
+        for number in (0..<3).map({ $0 == item % 3 ? Float(1) : 0 }) + [Float(item % 2)] {
+          withUnsafeBytes(of: number.bitPattern.littleEndian) { bytes.append(contentsOf: $0) }
+        }
+      }
+      let file = installation.folder.appending(path: "text.npy")
+      try Data(bytes).write(to: file)
+      return file.path
+    }
+
     /// Whether the list begins with what comes next on the user's circle.
     private func follows(_ list: Recommendation?, _ user: Int, after step: Int) -> Bool {
       list?.items.prefix(3).map(\.item).contains(item(user, step + 1)) == true
@@ -40,12 +55,12 @@ extension DaemonProcessTests {
     @Test func aDaemonOnATrainedStoreServesTheHistorysUsersAndLearnsOn() async throws {
       let installation = try Installation(
         bootstrapServers: try await Broker.shared().bootstrapServers,
-        configuration: ["learner.learning_rate": "0.01", "learner.batch_size": "16"])
+        configuration: ["learner.learning_rate": "0.01", "learner.batch_size": "16", "model.modalities": "{text: 4}"])
       try installation.writeConfiguration()
       let (interactions, items) = try writeHistory(in: installation)
       let arguments = [
-        "train", "--interactions", interactions, "--items", items, "--store", installation.storePath, "--config",
-        installation.configurationFile, "--epochs", "40",
+        "train", "--interactions", interactions, "--items", items, "--features", "text=\(try writeFeatures(in: installation))", "--store",
+        installation.storePath, "--config", installation.configurationFile, "--epochs", "40",
       ]
       let training = try await installation.run(arguments + ["--json"])
       #expect(training.code == 0, "\(training.errors)")
@@ -56,6 +71,8 @@ extension DaemonProcessTests {
       let model = try await installation.inspect("model")
       let version = try #require(model["model"] as? UInt64)
       #expect(version > 0 && model["cursor"] as? Int == Self.userCount * Self.steps + 1)
+
+      #expect(try await installation.inspect("item", "i-7")["features"] as? [String: Int] == ["text": 4])
 
       let daemon = try await installation.startAndWait()
       // Nothing is in the topics: the lists come from the history alone.
@@ -72,9 +89,8 @@ extension DaemonProcessTests {
       // One step further on the circle, by Kafka.
       try installation.produce(
         (0..<Self.userCount).map { user in
-          Record(
-            Events.Interaction(user: "u-\(user)", item: item(user, Self.steps), type: 0, time: Int64(start + Self.steps * 86_400 + user) * 1000),
-            type: "view")
+          let time = Int64(start + Self.steps * 86_400 + user) * 1000
+          return Record(Events.Interaction(user: "u-\(user)", item: item(user, Self.steps), type: 0, time: time), type: "view")
         }, to: "interactions")
       try await installation.waitUntilSettled()
       let renewed = Dictionary(try installation.published().map { ($0.user, $0.list) }, uniquingKeysWith: { $1 })
@@ -99,6 +115,7 @@ extension DaemonProcessTests {
     @Test func exitCodesTellWhatIsWrongWithAHistory() async throws {
       let installation = try Installation(bootstrapServers: "127.0.0.1:1")
       let (interactions, items) = try writeHistory(in: installation)
+      let features = try writeFeatures(in: installation)
       let bad = try write(["user,item,time", "u,a,1", "u,b,noon"], "bad.csv", in: installation)
       let gifts = try write(["user,item,type", "u,a,gift", "u,b,gift"], "gifts.csv", in: installation)
       let single = try write(["user,item", "u,a", "v,b"], "single.csv", in: installation)
@@ -113,6 +130,7 @@ extension DaemonProcessTests {
         (store + ["--interactions", single], 74, "two interactions"),
         (store + ["--interactions", gifts], 78, "\"gift\""),
         (store + ["--interactions", single, "--type", "gift"], 78, "\"gift\""),
+        (store + ["--interactions", interactions, "--items", items, "--features", "text=\(features)"], 78, "model.modalities: {text: 4}"),
         (store + ["--interactions", interactions, "--set", "learner.stride=many"], 78, "learner.stride"),
         (["--store", installation.folder.path + "/no/where", "--interactions", interactions], 74, "/no/where"),
         (["--store", installation.folder.path, "--interactions", interactions], 74, "other things"),
