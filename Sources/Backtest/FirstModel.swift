@@ -19,7 +19,7 @@ public struct FirstModel: Sendable {
 
   private static let batch = 10_000
 
-  public init(settings: Settings, defaultType: String? = nil, maximumEpochs: Int = 200, patience: Int = 10) {
+  public init(settings: Settings, defaultType: String? = nil, maximumEpochs: Int = 200, patience: Int = 5) {
     self.settings = settings
     self.defaultType = defaultType ?? settings.events.types.first?.name ?? ""
     self.maximumEpochs = maximumEpochs

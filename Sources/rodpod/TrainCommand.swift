@@ -27,7 +27,7 @@ struct TrainCommand: ParsableCommand {
   @OptionGroup var options: ConfigurationOptions
   @Option(help: "The type of interactions that have none; without it the first of events.types.") var type: String?
   @Option(help: "The most passes over the history.") var epochs = 200
-  @Option(help: "Stop after so many passes without a gain.") var patience = 10
+  @Option(help: "Stop after so many passes without a gain.") var patience = 5
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
