@@ -75,7 +75,10 @@ let package = Package(
         "Kafka", "DaemonSupport", "Settings", "Events", "StateStore", "Recommender", "Kernels",
         .product(name: "Logging", package: "swift-log"), .product(name: "Metrics", package: "swift-metrics"),
       ], settings: testable),
-    library("Backtest", ["Pipeline", "Recommender", "Datasets", "Settings"], settings: numeric),
+    library(
+      "Backtest",
+      ["Pipeline", "Recommender", "Datasets", "Settings", "Events", "Kernels", .product(name: "Logging", package: "swift-log")],
+      settings: numeric),
     library(
       "AdminAPI",
       [
@@ -109,7 +112,11 @@ let package = Package(
     tests("StateStoreTests", ["StateStore", "LMDB"]),
     tests("RecommenderTests", ["Recommender", "Kernels"]),
     tests("DatasetsTests", ["Datasets", "TestSupport"]),
-    tests("BacktestTests", ["Backtest"]),
+    tests(
+      "BacktestTests",
+      [
+        "Backtest", "Datasets", "Pipeline", "Recommender", "Settings", "StateStore", .product(name: "Logging", package: "swift-log"),
+      ]),
     tests(
       "AdminAPITests",
       ["AdminAPI", .product(name: "Logging", package: "swift-log"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")]),

@@ -112,9 +112,10 @@ public struct UserDetails: Codable, Sendable, Equatable {
     public var item: String
     public var title: String?
     public var type: String
-    public var time: Date
+    /// Nil when only the order is known.
+    public var time: Date?
 
-    public init(item: String, title: String? = nil, type: String, time: Date) {
+    public init(item: String, title: String? = nil, type: String, time: Date?) {
       self.item = item
       self.title = title
       self.type = type

@@ -79,7 +79,7 @@ public struct Backtest: Sendable {
       configuration.seed = seed
       configuration.recommendsSeen = allowsRepeats
       configuration.model.usesAttributes = configuration.model.usesAttributes && data.hasAttributes
-      var run = LearnerRun(backtest: self, configuration: configuration, data: data, seed: seed, progress: progress)
+      var run = LearnerRun(backtest: self, learner: OnlineLearner(configuration), data: data, seed: seed, progress: progress)
       defer { run.stop() }
       try replay(data, with: &run)
       report.add(seed: seed, run.scoreboard, training: run.training)

@@ -9,6 +9,8 @@ public struct BacktestData: Sendable {
   public let features: [(name: String, matrix: FeatureMatrix)]
   /// Each item's events in one file or another; none for items that are only described.
   public let itemCount: Int
+  /// What a store calls users, items and types; nil where the history's own numbers do.
+  let numbers: StoreNumbers?
 
   /// Reads the files.
   ///
@@ -35,9 +37,14 @@ public struct BacktestData: Sendable {
   }
 
   public init(history: InteractionHistory, items: ItemTable? = nil, features: [(name: String, matrix: FeatureMatrix)] = []) {
+    self.init(history: history, items: items, features: features, numbers: nil)
+  }
+
+  init(history: InteractionHistory, items: ItemTable?, features: [(name: String, matrix: FeatureMatrix)], numbers: StoreNumbers?) {
     self.history = history
     self.items = items
     self.features = features
+    self.numbers = numbers
     itemCount = history.itemCount
   }
 
@@ -50,9 +57,22 @@ public struct BacktestData: Sendable {
   /// The weight of each type by its code in the history; 1 for types that are not named.
   public func typeWeights(_ weights: [String: Double]) -> [Float] { history.typeNames.map { Float(weights[$0] ?? 1) } }
 
+  /// The learner's number of an item.
+  func number(of item: Int32) -> ItemNumber { numbers?.items[Int(item)] ?? ItemNumber(item) }
+
+  /// The learner's number of an event's user.
+  func user(of event: Int) -> UInt64 { numbers?.users[Int(history.users[event])] ?? UInt64(history.users[event]) }
+
   func event(_ index: Int) -> ItemEvent {
-    ItemEvent(
-      item: ItemNumber(history.items[index]), type: history.types[index], time: history.times.isEmpty ? nil : history.times[index])
+    let type = history.types[index]
+    return ItemEvent(
+      item: number(of: history.items[index]), type: numbers?.types[Int(type)] ?? type,
+      time: history.times.isEmpty ? nil : history.times[index])
+  }
+
+  /// The vectors of a described item; those that it lacks are left out.
+  func featureVectors(of item: Int32) -> [(name: String, values: [Float])] {
+    features.compactMap { $0.matrix.isPresent[Int(item)] ? ($0.name, Array($0.matrix.row(Int(item)))) : nil }
   }
 
   /// Whether the item table describes the item, which is then known before its first event.
@@ -60,7 +80,7 @@ public struct BacktestData: Sendable {
 
   /// Takes the item into the catalogue, on the next row if it is new there.
   func describe(_ item: Int32, in catalogue: ItemCatalogue) {
-    let number = ItemNumber(item)
+    let number = number(of: item)
     guard catalogue.row(of: number) == nil else { return }
     let isKnown = isDescribed(item)
     let content = features.map { feature -> [Float]? in
@@ -69,4 +89,12 @@ public struct BacktestData: Sendable {
     let attributes = isKnown ? items.map { table in table.attributes(of: item).map { table.attributeIdentifiers[$0] } } : nil
     catalogue.describe(item: number, row: Int32(catalogue.rowCount), content: content, attributes: attributes ?? [])
   }
+}
+
+/// The numbers by which a store knows what a history holds, by the history's own.
+struct StoreNumbers: Sendable {
+  var items: [ItemNumber]
+  var users: [UInt64]
+  /// The codes of the types.
+  var types: [UInt8]
 }

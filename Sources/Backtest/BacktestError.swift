@@ -5,6 +5,8 @@ public struct BacktestError: Error, Sendable, Equatable, CustomStringConvertible
     case usage
     /// The data do not fit each other or the protocol.
     case data
+    /// The data and the configuration do not fit each other.
+    case configuration
     /// No product can be computed on this machine.
     case kernels
   }

@@ -9,6 +9,8 @@ struct LearnerRun: ReplayedRun {
     var examples = 0
     /// Passes over the first history until its best.
     var epochs = 0
+    /// Mean NDCG@10 of that pass on the interactions that told when to stop; nil when there were none.
+    var validationNDCG: Double?
     /// The same if the model were trained anew on everything before each period.
     var retrainingExamples = 0
     var duration = Duration.zero
@@ -35,14 +37,13 @@ struct LearnerRun: ReplayedRun {
   private let calibrationPasses = 32
 
   init(
-    backtest: Backtest, configuration: LearnerConfiguration, data: BacktestData, seed: UInt64,
-    progress: @escaping (Backtest.Progress) -> Void
+    backtest: Backtest, learner: OnlineLearner, data: BacktestData, seed: UInt64, progress: @escaping (Backtest.Progress) -> Void
   ) {
     self.backtest = backtest
     self.data = data
     self.seed = seed
     self.progress = progress
-    learner = OnlineLearner(configuration)
+    self.learner = learner
     popularity = RecentPopularity(window: backtest.popularityWindow)
     itemEvents = Array(repeating: 0, count: data.itemCount)
     for item in 0..<Int32(data.items?.count ?? 0) { data.describe(item, in: learner.catalogue) }
@@ -60,11 +61,12 @@ struct LearnerRun: ReplayedRun {
     var ranges = ends.map { data.history.offsets[Int($0)]..<$1 }.sorted { $0.lowerBound < $1.lowerBound }
     let chosen = validation ?? holdOut(of: &ranges)
     let examples = ranges.filter { $0.count > 1 }.map { range in
-      TrainingExample(user: UInt64(data.history.users[range.lowerBound]), events: range.map(data.event), targetCount: range.count - 1)
+      TrainingExample(user: data.user(of: range.lowerBound), events: range.map(data.event), targetCount: range.count - 1)
     }
     let start = clock.now
     let targets = Set(chosen.map(\.target))
-    learner.remember(events.filter { isPredictable($0) && !targets.contains($0) }.map(example))
+    // One by one: each holds its context again, too much for all of them at a time.
+    for event in events where isPredictable(event) && !targets.contains(event) { learner.remember([example(event)]) }
     train(examples, validation: chosen)
     // The learner goes live: it is learned as well.
     if validation == nil { learnStride(chosen.map(\.target)) }
@@ -76,6 +78,7 @@ struct LearnerRun: ReplayedRun {
     var cases: [RankingCase] = []
     for index in ranges.indices where ranges[index].count > 2 && index % 10 == 0 {
       let range = ranges[index]
+      guard isPredictable(range.upperBound - 1) else { continue }
       ranges[index] = range.lowerBound..<range.upperBound - 1
       cases.append(RankingCase(target: range.upperBound - 1, past: ranges[index]))
     }
@@ -106,6 +109,7 @@ struct LearnerRun: ReplayedRun {
       if epoch - best.epoch >= backtest.patience { break }
     }
     training.epochs = best.epoch
+    training.validationNDCG = validation.isEmpty ? nil : best.score
     // A checkpoint that the learner itself has just made fits it.
     if let checkpoint = best.checkpoint { try? learner.rollBack(to: checkpoint) }
   }
@@ -176,13 +180,17 @@ struct LearnerRun: ReplayedRun {
     training.skippedSteps += report.skippedSteps
   }
 
-  /// Whether something stands before it.
-  private func isPredictable(_ event: Int) -> Bool { event > data.history.offsets[Int(data.history.users[event])] }
+  /// Whether something stands before it, and its type is learned from.
+  private func isPredictable(_ event: Int) -> Bool {
+    let weights = learner.configuration.typeWeights
+    let type = Int(data.event(event).type)
+    return event > data.history.offsets[Int(data.history.users[event])] && (!weights.indices.contains(type) || weights[type] > 0)
+  }
 
   private func example(_ event: Int) -> TrainingExample {
     let user = data.history.users[event]
     let first = max(data.history.offsets[Int(user)], event - learner.configuration.model.maximumSequenceLength)
-    return TrainingExample(user: UInt64(user), events: (first...event).map(data.event))
+    return TrainingExample(user: data.user(of: event), events: (first...event).map(data.event))
   }
 
   // Ranking.
@@ -198,8 +206,8 @@ struct LearnerRun: ReplayedRun {
       start += batch.count
       var targets: [Int32] = []
       let requests = batch.map { event -> RankingRequest in
-        targets.append(catalogue.row(of: ItemNumber(data.history.items[event.target])) ?? -1)
-        let seen = backtest.allowsRepeats ? [] : event.items(data.history.items).compactMap { catalogue.row(of: ItemNumber($0)) }
+        targets.append(catalogue.row(of: data.number(of: data.history.items[event.target])) ?? -1)
+        let seen = backtest.allowsRepeats ? [] : event.items(data.history.items).compactMap { catalogue.row(of: data.number(of: $0)) }
         let context = event.past.suffix(length) + event.recent.suffix(length)
         let now = data.history.times.isEmpty ? nil : data.history.times[event.target]
         return RankingRequest(events: context.suffix(length).map(data.event), now: now, excluded: seen)

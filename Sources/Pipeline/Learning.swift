@@ -22,7 +22,7 @@ final class Learning {
   private var catalogue = CatalogueView()
   private var unknownModalities: Set<String> = []
   private var lastGood: CheckpointEntry?
-  private var newestEntry: CheckpointEntry?
+  private(set) var newestEntry: CheckpointEntry?
 
   /// Goes on from the newest intact checkpoint, or starts anew when there is none.
   ///
@@ -218,10 +218,15 @@ final class Learning {
 
   /// The journal holds the window before the oldest cursor that may be resumed from.
   private func trimJournal() throws(StateStoreError) {
-    let chunk = 20_000
     let cursors = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints().map(\.cursor) }
     guard let oldest = cursors.min() else { return }
-    let keep = windowStart(before: oldest)
+    try trimJournal(before: oldest)
+  }
+
+  /// The journal holds the window before a cursor.
+  func trimJournal(before cursor: UInt64) throws(StateStoreError) {
+    let chunk = 20_000
+    let keep = windowStart(before: cursor)
     while try store.write(.reclaiming, { (transaction) throws(StateStoreError) in try transaction.trimJournal(keepingFrom: keep, limit: chunk) })
       == chunk {}
   }
@@ -251,7 +256,7 @@ final class Learning {
 
 extension ItemEvent {
   init(_ interaction: StoredInteraction) {
-    self.init(item: interaction.item.rawValue, type: interaction.type.rawValue, time: interaction.time)
+    self.init(item: interaction.item.rawValue, type: interaction.type.rawValue, time: interaction.knownTime)
   }
 }
 

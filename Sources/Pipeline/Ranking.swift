@@ -213,7 +213,9 @@ final class Ranking {
       user: user,
       items: items.compactMap { item in catalogue[item.item].map { Recommendation.ScoredItem(item: $0.id, score: item.score) } },
       revision: revision, model: model,
-      asOf: asOf.map { Recommendation.Position(topic: $0.topic, partition: $0.partition, offset: $0.offset, time: $0.time) },
+      asOf: asOf.flatMap { asOf in
+        asOf.isOfStream ? Recommendation.Position(topic: asOf.topic, partition: asOf.partition, offset: asOf.offset, time: asOf.time) : nil
+      },
       generatedAt: now)
   }
 

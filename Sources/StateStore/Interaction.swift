@@ -22,7 +22,7 @@ public struct InteractionTypeCode: RawRepresentable, Hashable, Sendable {
 public struct Interaction: Hashable, Sendable {
   public var item: ItemNumber
   public var type: InteractionTypeCode
-  /// Milliseconds since 1970.
+  /// Milliseconds since 1970. Below 0 only the order is known, as of a history without times: no event of the stream is from before 1970.
   public var time: Int64
   public var value: Float?
 
@@ -32,12 +32,15 @@ public struct Interaction: Hashable, Sendable {
     self.time = time
     self.value = value
   }
+
+  /// ``time``; nil when only the order is known.
+  public var knownTime: Int64? { time < 0 ? nil : time }
 }
 
 /// An accepted interaction as ingest hands it over.
 public struct UserInteraction: Hashable, Sendable {
   public var user: String
-  /// The partition of the interactions topic that the user's events come from.
+  /// The partition of the interactions topic that the user's events come from; -1 for what did not come from there.
   public var partition: Int32
   public var interaction: Interaction
   /// The items that were on the screen.

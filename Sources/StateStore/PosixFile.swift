@@ -61,12 +61,34 @@ struct PosixFile: ~Copyable {
     guard system_rename(from, to) == 0 else { throw failure("renaming \(from)") }
   }
 
+  /// Gives a file a second name. Throws `.notEmpty` when something has that name.
+  static func link(_ from: String, to: String) throws(StateStoreError) {
+    guard system_link(from, to) == 0 else {
+      throw errno == EEXIST ? StateStoreError(.notEmpty, "\(to) has come to be meanwhile and is left as it is") : failure("linking \(to)")
+    }
+  }
+
   static func removeIfPresent(_ path: String) throws(StateStoreError) {
     guard unlink(path) == 0 || errno == ENOENT else { throw failure("removing \(path)") }
   }
 
-  static func makeFolder(_ path: String) throws(StateStoreError) {
-    guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw failure("making \(path)") }
+  /// Returns whether the folder was not there before.
+  @discardableResult
+  static func makeFolder(_ path: String) throws(StateStoreError) -> Bool {
+    if mkdir(path, 0o700) == 0 { return true }
+    guard errno == EEXIST else { throw failure("making \(path)") }
+    return false
+  }
+
+  /// Removes a folder with all that is in it.
+  static func removeFolder(_ path: String) throws(StateStoreError) {
+    for name in try names(in: path) {
+      let entry = "\(path)/\(name)"
+      var status = stat()
+      guard lstat(entry, &status) == 0 else { throw failure("removing \(entry)") }
+      if status.st_mode & S_IFMT == S_IFDIR { try removeFolder(entry) } else { try removeIfPresent(entry) }
+    }
+    guard rmdir(path) == 0 else { throw failure("removing \(path)") }
   }
 
   /// Makes renames and removals in a folder last.
@@ -94,4 +116,5 @@ struct PosixFile: ~Copyable {
 
 // The methods of the same name hide them inside the type.
 private func system_write(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int { write(descriptor, bytes, count) }
+private func system_link(_ from: String, _ to: String) -> Int32 { link(from, to) }
 private func system_rename(_ from: String, _ to: String) -> Int32 { rename(from, to) }

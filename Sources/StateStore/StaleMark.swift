@@ -1,6 +1,7 @@
 /// The newest event that a list reflects, as it is published.
 public struct AsOf: Hashable, Sendable {
   public var topic: String
+  /// -1 when the event has no place in the stream, such as one of a history from before going live.
   public var partition: Int32
   public var offset: Int64
   /// Milliseconds since 1970.
@@ -12,6 +13,9 @@ public struct AsOf: Hashable, Sendable {
     self.offset = offset
     self.time = time
   }
+
+  /// Whether the event has a place in the stream.
+  public var isOfStream: Bool { partition >= 0 }
 }
 
 /// Says that a user's list no longer reflects their newest event.

@@ -11,6 +11,8 @@ public struct StateStoreError: Error, Hashable, Sendable, CustomStringConvertibl
     case inUse
     /// There is no store in the folder.
     case noStore
+    /// A new store was wanted in a folder that holds one, or other things. They were left untouched.
+    case notEmpty
     /// The store was written by a newer version of this program. It was left untouched.
     case newerSchema
     /// The store was written by an older version and cannot be brought up to date here: it is open read-only, or the step is unknown.

@@ -1,7 +1,7 @@
 /// The last interactions of a user, as they are kept.
 public struct UserSequence: Hashable, Sendable {
   public var user: String
-  /// The partition of the interactions topic that the user's newest event came from.
+  /// The partition of the interactions topic that the user's newest event came from; -1 when it did not come from there.
   public var partition: Int32
   /// In time order, oldest first; at most the store's `sequenceLength`.
   public var interactions: [Interaction]

@@ -53,7 +53,7 @@ struct AdminAdapter: StatusSource, LookupService {
         shown.append(
           UserDetails.Interaction(
             item: item?.id ?? "", title: item?.description?.title, type: types.indices.contains(code) ? types[code] : "",
-            time: date(interaction.time)))
+            time: interaction.knownTime.map(date)))
       }
       return UserDetails(user: id, sequence: shown)
     } ?? { throw LookupError(.notFound) }()

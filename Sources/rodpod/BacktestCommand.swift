@@ -60,11 +60,7 @@ struct BacktestCommand: ParsableCommand {
       throw ExitCode(Exit.inputOutput)
     } catch let error as BacktestError {
       complain(error.description)
-      switch error.code {
-      case .usage: throw ExitCode(Exit.usage)
-      case .data: throw ExitCode(Exit.inputOutput)
-      case .kernels: throw ExitCode(Exit.internal)
-      }
+      throw ExitCode(Exit.code(for: error))
     }
   }
 
@@ -90,6 +86,17 @@ struct BacktestCommand: ParsableCommand {
     case .leaveOneOut: .leaveOneOut
     case .prequential: .prequential(warmup: warmup, block: block)
     case .periods: .periods(heldOut: heldOut)
+    }
+  }
+}
+
+extension Exit {
+  static func code(for error: BacktestError) -> Int32 {
+    switch error.code {
+    case .usage: usage
+    case .data: inputOutput
+    case .configuration: configuration
+    case .kernels: `internal`
     }
   }
 }

@@ -55,7 +55,7 @@ struct InspectCommand: ParsableCommand {
           var rows: [[String: Any]] = []
           for interaction in sequence.interactions {
             var row: [String: Any] = [
-              "item": try transaction.itemID(interaction.item) ?? "?", "time": Timestamp.rfc3339(interaction.time),
+              "item": try transaction.itemID(interaction.item) ?? "?", "time": interaction.knownTime.map { Timestamp.rfc3339($0) } ?? "-",
               "type": types.indices.contains(Int(interaction.type.rawValue)) ? types[Int(interaction.type.rawValue)] : "?",
             ]
             if let title = try transaction.item(interaction.item)?.description?.title, !title.isEmpty { row["title"] = title }

@@ -11,7 +11,7 @@ struct Rodpod: AsyncParsableCommand {
     version: BuildInformation.version,
     subcommands: [
       RunCommand.self, CheckConfigCommand.self, DefaultConfigCommand.self, StateCommand.self, InspectCommand.self, DemoCommand.self,
-      BacktestCommand.self, ValidateCommand.self, CheckpointCommand.self,
+      BacktestCommand.self, TrainCommand.self, ValidateCommand.self, CheckpointCommand.self,
     ])
 
   static func main() async {

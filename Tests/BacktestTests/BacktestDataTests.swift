@@ -5,27 +5,18 @@ import Recommender
 import Testing
 
 struct BacktestDataTests {
-  private func npy(_ rows: [[Float]]) -> Data {
-    var header = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(rows.count), \(rows.first?.count ?? 0)), }"
-    header += String(repeating: " ", count: 118 - header.utf8.count - 1) + "\n"
-    var bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8)
-    for value in rows.joined() { withUnsafeBytes(of: value.bitPattern.littleEndian) { bytes.append(contentsOf: $0) } }
-    return Data(bytes)
-  }
-
   @Test func featuresNeedTheItemTableAndOneRowForEachItem() throws {
     let folder = try TemporaryFolder()
     let events = try folder.write("user\titem\nu\ta\n", to: "events.tsv")
     let items = try folder.write("item\ttitle\na\tA\nb\tB\n", to: "items.tsv")
-    let matrix = try folder.write("", to: "features.npy")
-    try npy([[1, 2], [3, 4], [5, 6]]).write(to: URL(fileURLWithPath: matrix))
+    let matrix = try folder.write(npy([[1, 2], [3, 4], [5, 6]]), to: "features.npy")
     let withoutTable = #expect(throws: BacktestError.self) { try BacktestData.read(interactions: [events], features: [("text", matrix)]) }
     #expect(withoutTable?.code == .usage)
     let misfit = #expect(throws: BacktestError.self) {
       try BacktestData.read(interactions: [events], items: items, features: [("text", matrix)])
     }
     #expect(misfit?.description.contains("3 rows") == true)
-    try npy([[1, 2], [3, 4]]).write(to: URL(fileURLWithPath: matrix))
+    _ = try folder.write(npy([[1, 2], [3, 4]]), to: "features.npy")
     let data = try BacktestData.read(interactions: [events], items: items, features: [("text", matrix)])
     #expect(data.modalities == ["text": 2])
     #expect(!data.hasAttributes)

@@ -12,9 +12,13 @@ final class TemporaryFolder {
 
   deinit { try? FileManager.default.removeItem(at: url) }
 
-  func write(_ text: String, to name: String) throws -> String {
+  var path: String { url.path }
+
+  func write(_ text: String, to name: String) throws -> String { try write(Data(text.utf8), to: name) }
+
+  func write(_ data: Data, to name: String) throws -> String {
     let file = url.appending(path: name)
-    try Data(text.utf8).write(to: file)
+    try data.write(to: file)
     return file.path
   }
 
@@ -25,6 +29,15 @@ final class TemporaryFolder {
     }
     return try BacktestData.read(interactions: paths)
   }
+}
+
+/// The rows as a `.npy` file.
+func npy(_ rows: [[Float]]) -> Data {
+  var header = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(rows.count), \(rows.first?.count ?? 0)), }"
+  header += String(repeating: " ", count: 118 - header.utf8.count - 1) + "\n"
+  var bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8)
+  for value in rows.joined() { withUnsafeBytes(of: value.bitPattern.littleEndian) { bytes.append(contentsOf: $0) } }
+  return Data(bytes)
 }
 
 /// The JSON of a report.

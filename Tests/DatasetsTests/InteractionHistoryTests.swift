@@ -51,6 +51,30 @@ import Testing
     #expect(history.periods() == [0, 1, 1, 0])
   }
 
+  @Test func `ordered by time, overlapping files count an event once`() throws {
+    let first = try folder.write("user,item,time,type,rating\nu,a,10,view,1\nu,b,11,view,2\nv,a,5,view,3\nu,c,12,view,4\n", to: "1")
+    let second = try folder.write(
+      "user,item,time,type,rating\nu,b,11,view,5\nu,b,11,click,6\nu,c,12,view,7\nu,b,12,view,8\nw,a,1,view,9\n", to: "2")
+    let history = try InteractionHistory.read([first, second])
+    let once = history.orderedByTime(leavingOutRepeats: true)
+    #expect(items(once, of: "u") == ["a", "b", "b", "c", "b"])
+    #expect(once.values == [1, 2, 6, 4, 8, 3, 9])
+    #expect(once.times.map { $0 / 1000 } == [10, 11, 11, 12, 12, 5, 1])
+    #expect(once.offsets == [0, 5, 6, 7])
+    #expect(once.users == [0, 0, 0, 0, 0, 1, 2])
+    #expect(once.rows == [0, 1, 5, 3, 7, 2, 8])
+    let all = history.orderedByTime(leavingOutRepeats: false)
+    #expect(all.values == [1, 2, 5, 6, 4, 7, 8, 3, 9])
+  }
+
+  @Test func `ordered by time, a position no longer counts`() throws {
+    let history = try InteractionHistory.read([try folder.write("user,item,time,position\nu,b,1,1\nu,a,2,0\n")])
+    #expect(items(history, of: "u") == ["a", "b"])
+    #expect(items(history.orderedByTime(leavingOutRepeats: true), of: "u") == ["b", "a"])
+    let timeless = try InteractionHistory.read([try folder.write("user,item\nu,b\nu,b\n")])
+    #expect(items(timeless.orderedByTime(leavingOutRepeats: true), of: "u") == ["b", "b"])
+  }
+
   @Test func `item indices go on from a given table`() throws {
     let history = try InteractionHistory.read([try folder.write("user,item\nu,new\nu,b\n")], items: IdentifierTable(["a", "b"]))
     #expect(history.items == [2, 1])

@@ -25,6 +25,13 @@ import Testing
     #expect(attributes(json, 0) == ["OPI", "Makeup", "Nails"])
   }
 
+  @Test func `the brand is told apart from the categories`() throws {
+    let table = try ItemTable.read(
+      try folder.write("item,brand,categories\na,OPI,Makeup|OPI|Nails\nb,,Nails\nc,\" | Two|More\",Nails\nd,,\n"))
+    #expect((0..<4).map { table.brand(of: $0) } == ["OPI", nil, "Two", nil])
+    #expect((0..<4).map { table.categories(of: $0) } == [["Makeup", "Nails"], ["Nails"], ["More", "Nails"], []])
+  }
+
   @Test func `an item that comes twice is refused with its line`() throws {
     let error = #expect(throws: DatasetError.self) { try ItemTable.read(try folder.write("item,title\na,x\nb,y\na,z\n")) }
     #expect(error?.line == 4)

@@ -72,6 +72,11 @@ final class Installation {
 
   /// Runs a verb to its end.
   func rodpod(_ arguments: String..., environment: [String: String] = [:], within bound: Duration = .seconds(60)) async throws -> Outcome {
+    try await run(arguments, environment: environment, within: bound)
+  }
+
+  /// Runs a verb to its end.
+  func run(_ arguments: [String], environment: [String: String] = [:], within bound: Duration = .seconds(60)) async throws -> Outcome {
     runs += 1
     let process = try ChildProcess(arguments, output: folder.appending(path: "run-\(runs)"), environment: environment)
     let code = try await process.exitCode(within: bound)

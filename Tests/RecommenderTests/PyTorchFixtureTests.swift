@@ -29,7 +29,8 @@ struct PyTorchFixtureTests {
         usesAttributes: number("attributes") > 0)
       batch = try Self.batch(file)
       // There the term is a mean over the sequences, here it is a share of all targets.
-      let preferring = batch.input.sequences.queryOffsets.dropFirst().reduce(Float(0)) { $0 + batch.weights[$1 - 1] }
+      let weights = batch.weights
+      let preferring = batch.input.sequences.queryOffsets.dropFirst().reduce(Float(0)) { $0 + weights[$1 - 1] }
       objective = try ObjectiveConfiguration(
         negativesPerTarget: number("negatives"), form: #require(metadata["preference"].flatMap(PreferenceForm.init)), beta: real("beta"),
         preferenceWeight: real("preference_weight") * Float(batch.totalWeight) / preferring, crossEntropyWeight: real("ce_weight"), loadBalancingWeight: real("load_balancing_weight"),

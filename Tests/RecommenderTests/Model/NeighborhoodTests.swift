@@ -238,12 +238,13 @@ struct NeighborhoodTests {
   @Test func calibrationWeighsExamplesAsTheLossDoes() {
     let subject = Subject(items: 30, users: 60, capacity: 30, seed: 11)
     let examples = subject.histories.prefix(20).map { TrainingExample(user: 1, events: $0.map { ItemEvent(item: $0) }) }
-    let twice = examples.prefix(10).flatMap { [($0, Float(1)), ($0, 1)] } + examples.suffix(10).map { ($0, Float(1)) }
-    let weighted = examples.prefix(10).map { ($0, Float(2)) } + examples.suffix(10).map { ($0, Float(1)) } + [(examples[0], 0)]
+    func weigh(_ examples: some Sequence<TrainingExample>, _ weight: Float) -> [(TrainingExample, Float)] { examples.map { ($0, weight) } }
+    let twice = weigh(examples.prefix(10).flatMap { [$0, $0] }, 1) + weigh(examples.suffix(10), 1)
+    let weighted = weigh(examples.prefix(10), 2) + weigh(examples.suffix(10), 1) + weigh(examples.prefix(1), 0)
     func step(_ examples: [(TrainingExample, Float)]) -> [Double] {
       point(NeighborhoodCalibration().step(examples, recommendsSeen: true, snapshot: subject.snapshot, lookup: subject.lookup))
     }
-    for (a, b) in zip(step(Array(twice)), step(Array(weighted))) { #expect(abs(a - b) < 1e-3) }
+    for (a, b) in zip(step(twice), step(weighted)) { #expect(abs(a - b) < 1e-3) }
   }
 
   @Test func whatWasCountedIsRecommendedBeforeTheEncoderKnowsIt() {
