@@ -9,6 +9,7 @@ Each run's report is kept as JSON beside its ranks in --results, and is not run 
 import argparse
 import concurrent.futures
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -20,53 +21,48 @@ NEGATIVES = ["none", "uniform", "hard"]
 
 
 def experiments(arguments):
-    """Name, data set, command line without the ranks, and the runs that it is tested against by a paired test."""
+    """Name, arguments of `rodpod backtest`, and the experiment that it is a variant of, if it is one."""
     seeds = [f"--seed={seed}" for seed in arguments.seeds]
     first = seeds[:1]
     if arguments.diginetica:
         files = [f"{arguments.diginetica}/period_{period:02}.tsv.gz" for period in range(17)]
         # A twentieth of the sessions is never learned from, to see what is forgotten.
-        yield "diginetica", ["periods", "--allow-repeats", "--held-out", "0.05", "--interactions", *files, *seeds], [], True
+        yield "diginetica", ["periods", "--allow-repeats", "--held-out", "0.05", "--interactions", *files, *seeds], None
     if arguments.beauty:
         events = ["--interactions", f"{arguments.beauty}/events.tsv.gz"]
         content = ["--items", f"{arguments.beauty}/items.tsv.gz", "--features", f"text={arguments.beauty}/text_features.npy"]
         leave_one_out = ["leave-one-out", *events, *content]
-        for negatives in NEGATIVES:
-            yield f"beauty-loo-{negatives}", [*leave_one_out, *seeds, "--negatives", negatives], [], False
-        yield "beauty-loo-dense", [*leave_one_out, *first, "--experts", "0"], [], False
-        yield "beauty-loo-ids", ["leave-one-out", *events, *first], [], False
-        variants = [f"beauty-loo-{variant}" for variant in [*NEGATIVES, "dense", "ids"]]
-        yield "beauty-loo", [*leave_one_out, *seeds], variants, True
-
+        yield "beauty-loo", [*leave_one_out, *seeds], None
         prequential = ["prequential", "--block", "day", *events, *content]
-        yield "beauty-prequential-none", [*prequential, *first, "--negatives", "none"], [], False
-        yield "beauty-prequential-dense", [*prequential, *first, "--experts", "0"], [], False
-        yield "beauty-prequential-ids", ["prequential", "--block", "day", *events, *first], [], False
-        variants = [f"beauty-prequential-{variant}" for variant in ["none", "dense", "ids"]]
-        yield "beauty-prequential", [*prequential, *seeds], variants, True
-
-        sampled = ["--set", "objective.full_softmax_max_items=0", "--set", "objective.sampled_softmax_negatives=64", *first]
+        yield "beauty-prequential", [*prequential, *seeds], None
         for negatives in NEGATIVES:
-            yield f"beauty-sampled-{negatives}", [*prequential, *sampled, "--negatives", negatives], [], False
-        yield "beauty-sampled-even", [*prequential, *sampled, "--set", "objective.pool_temperature=0"], [], False
-        variants = [f"beauty-sampled-{variant}" for variant in [*NEGATIVES, "even"]]
-        yield "beauty-sampled", [*prequential, *sampled], variants, False
-        yield "beauty-loo-encoder-alone", [*leave_one_out, *first, "--patience", "10", "--set", "model.neighbours=0"], [], False
+            yield f"beauty-loo-{negatives}", [*leave_one_out, *seeds, "--negatives", negatives], "beauty-loo"
+        yield "beauty-loo-dense", [*leave_one_out, *first, "--experts", "0"], "beauty-loo"
+        yield "beauty-loo-ids", ["leave-one-out", *events, *first], "beauty-loo"
+        yield "beauty-prequential-none", [*prequential, *first, "--negatives", "none"], "beauty-prequential"
+        yield "beauty-prequential-dense", [*prequential, *first, "--experts", "0"], "beauty-prequential"
+        yield "beauty-prequential-ids", ["prequential", "--block", "day", *events, *first], "beauty-prequential"
+
+        # Where the whole softmax is not affordable.
+        sampled = ["--set", "objective.full_softmax_max_items=0", "--set", "objective.sampled_softmax_negatives=64", *first]
+        yield "beauty-sampled", [*prequential, *sampled], None
+        for negatives in NEGATIVES:
+            yield f"beauty-sampled-{negatives}", [*prequential, *sampled, "--negatives", negatives], "beauty-sampled"
+        yield "beauty-sampled-even", [*prequential, *sampled, "--set", "objective.pool_temperature=0"], "beauty-sampled"
+        yield "beauty-loo-encoder-alone", [*leave_one_out, *first, "--patience", "10", "--set", "model.neighbours=0"], "beauty-loo"
     if arguments.movielens:
         ratings = ["prequential", "--warmup", "0", "--interactions", f"{arguments.movielens}/ratings.csv.gz", *first]
-        yield "movielens-none", [*ratings, "--negatives", "none"], [], False
-        yield "movielens", ratings, ["movielens-none"], True
+        yield "movielens", ratings, None
+        yield "movielens-none", [*ratings, "--negatives", "none"], "movielens"
 
 
-def run(arguments, name, command, against, baselines):
+def run(arguments, name, command, original):
     folder = pathlib.Path(arguments.results)
     result = folder / f"{name}.json"
     if not result.exists():
         command = [arguments.rodpod, "backtest", *command, "--json", "--ranks", str(folder / f"{name}.ranks")]
-        if not baselines:
+        if original:
             command.append("--no-baselines")
-        for other in against:
-            command += ["--against", str(folder / f"{other}.ranks")]
         start = time.monotonic()
         with open(folder / f"{name}.log", "w") as log:
             output = subprocess.run(command, stdout=subprocess.PIPE, stderr=log)
@@ -75,6 +71,29 @@ def run(arguments, name, command, against, baselines):
         result.write_bytes(output.stdout)
         print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     return json.loads(result.read_text())
+
+
+def gains(path, cutoff):
+    """NDCG of each case by its target's place in the history, as a mean over the seeds that both runs have."""
+    with open(path) as ranks:
+        next(ranks)
+        for line in ranks:
+            target, *places = line.rstrip("\n").split("\t")
+            yield target, [0.0 if p == "-" or int(p) >= cutoff else 1 / math.log2(int(p) + 2) for p in places]
+
+
+def compare(folder, original, variant, cutoff=5):
+    """The original against its variant on the same cases: relative difference of NDCG and the p-value of a paired z-test."""
+    differences, base = [], 0.0
+    for (target, a), (other, b) in zip(gains(f"{folder}/{original}.ranks", cutoff), gains(f"{folder}/{variant}.ranks", cutoff)):
+        assert target == other, "two runs of one experiment have the same cases"
+        seeds = min(len(a), len(b))
+        differences.append((sum(a[:seeds]) - sum(b[:seeds])) / seeds)
+        base += sum(b[:seeds]) / seeds
+    count = len(differences)
+    mean = sum(differences) / count
+    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / (count - 1) / count)
+    return mean / (base / count), math.erfc(abs(mean) / error / math.sqrt(2)) if error > 0 else 1.0
 
 
 def table(header, rows):
@@ -109,20 +128,15 @@ def main():
     ]
     if not wanted:
         sys.exit("nothing to run: name at least one of --beauty, --diginetica, --movielens")
-    reports = {}
-    # What others are tested against runs first.
-    for isFirst in (True, False):
-        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-            batch = [experiment for experiment in wanted if (not experiment[2]) == isFirst]
-            futures = {pool.submit(run, arguments, *experiment): experiment[0] for experiment in batch}
-            for future in concurrent.futures.as_completed(futures):
-                reports[futures[future]] = future.result()
-    report([experiment[0] for experiment in wanted], reports)
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        futures = {experiment[0]: pool.submit(run, arguments, *experiment) for experiment in wanted}
+        reports = {name: future.result() for name, future in futures.items()}
+    report(arguments.results, wanted, reports)
 
 
-def report(names, reports):
+def report(folder, wanted, reports):
     metrics = ["HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "MRR@20"]
-    for name in names:
+    for name, _, original in wanted:
         data = reports[name]
         print(f"### {name}\n")
         deviation = data.get("standard_deviation", {})
@@ -134,8 +148,9 @@ def report(names, reports):
             result = slice_["results"]["rodpod"]
             rows.append([f"rodpod, {slice_name} ({slice_['count']})"] + [figure(result[metric]) for metric in metrics])
         table(["", *metrics], rows)
-        for comparison in data.get("comparisons", []):
-            print(f"- {json.dumps(comparison)}")
+        if original in reports:
+            difference, p = compare(folder, original, name)
+            print(f"- {original} against this: NDCG@5 {difference:+.2%}, p = {p:.2g}")
         if data.get("forgetting"):
             print(f"- forgetting: {json.dumps(data['forgetting'])}")
         print(f"- training: {json.dumps(data['training'])}, peak {data['peak_rss_bytes'] / 2**20:.0f} MiB\n")
