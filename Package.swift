@@ -66,7 +66,7 @@ let package = Package(
     library("Events", ["CSimdjson"]),
     library("StateStore", ["LMDB", .product(name: "Crypto", package: "swift-crypto")]),
     library("Recommender", ["Kernels"], settings: numeric),
-    library("Datasets", ["CZlib"]),
+    library("Datasets", ["CZlib"], settings: testable),
 
     // Layer 3: services.
     library(
