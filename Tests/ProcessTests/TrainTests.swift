@@ -100,6 +100,33 @@ extension DaemonProcessTests {
       #expect(try #require(try await installation.inspect("model")["model"] as? UInt64) > version)
       #expect(try installation.deadLetters().isEmpty)
 
+      // A copy of the running daemon's store, and back from it.
+      let backup = installation.folder.path + "/backup"
+      let restored = installation.folder.path + "/restored"
+      let copied = try await installation.rodpod("backup", backup, "--store", installation.storePath)
+      #expect(copied.code == 0, "\(copied.errors)")
+      #expect(try await installation.rodpod("backup", backup, "--store", installation.storePath).code == 74)
+      #expect(try await installation.rodpod("restore", backup, "--store", restored).code == 0)
+      let digests = (
+        try await installation.rodpod("state", "digest", "--store", backup).output,
+        try await installation.rodpod("state", "digest", "--store", restored).output
+      )
+      #expect(digests.0 == digests.1 && digests.0.trimmingCharacters(in: .newlines).count == 64)
+      let verified = try await installation.rodpod("checkpoint", "verify", "--store", restored)
+      #expect(verified.code == 0 && verified.output.contains("intact"))
+      let exported = installation.folder.path + "/exported"
+      #expect(try await installation.rodpod("checkpoint", "export", exported, "--store", restored).code == 0)
+      let rows = try String(contentsOfFile: exported + "/items.tsv", encoding: .utf8).split(separator: "\n")
+      #expect(rows.first == "row\titem" && Set(rows.dropFirst().map { $0.split(separator: "\t")[1] }).count == Self.itemCount)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: exported).sorted() == ["README.md", "items.tsv", "model.safetensors"])
+      let name = try #require(try FileManager.default.contentsOfDirectory(atPath: restored + "/checkpoints").max())
+      let file = try FileHandle(forWritingTo: URL(filePath: restored + "/checkpoints/" + name))
+      try file.seek(toOffset: 5_000)
+      try file.write(contentsOf: [1, 2, 3, 4, 5])
+      try file.close()
+      let damaged = try await installation.rodpod("checkpoint", "verify", "--store", restored)
+      #expect(damaged.code == 74 && damaged.output.contains("\(name): ") && damaged.output.contains("SHA-256"), "\(damaged.output)")
+
       // A store is never written over, be it in use or not.
       let inUse = try await installation.run(arguments)
       #expect(inUse.code == 74 && inUse.errors.contains("already holds a store"), "\(inUse.errors)")
