@@ -49,6 +49,9 @@ def experiments(arguments):
         for negatives in NEGATIVES:
             yield f"beauty-sampled-{negatives}", [*prequential, *sampled, "--negatives", negatives], "beauty-sampled"
         yield "beauty-sampled-even", [*prequential, *sampled, "--set", "objective.pool_temperature=0"], "beauty-sampled"
+        encoder = [*prequential, *sampled, "--set", "model.neighbours=0"]
+        yield "beauty-sampled-encoder", encoder, None
+        yield "beauty-sampled-encoder-none", [*encoder, "--negatives", "none"], "beauty-sampled-encoder"
         yield "beauty-loo-encoder-alone", [*leave_one_out, *first, "--patience", "10", "--set", "model.neighbours=0"], "beauty-loo"
     if arguments.movielens:
         ratings = ["prequential", "--warmup", "0", "--interactions", f"{arguments.movielens}/ratings.csv.gz", *first]
