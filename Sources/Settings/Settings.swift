@@ -130,7 +130,7 @@ public struct Settings: Sendable, Equatable {
     public var experts = 4
     public var expertsPerItem = 2
     public var loadBalancingWeight = 0.01
-    public var neighbours = 64
+    public var neighbours = 256
     /// Dimension of each named feature vector. One that is not named here is fixed by the first item that has it.
     public var modalities: [String: Int] = [:]
     public var maxItems = 1_000_000

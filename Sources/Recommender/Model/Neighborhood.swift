@@ -9,11 +9,12 @@
 ///
 ///     f(s, i) = h(s)·v(i) + b(i) + Σₖ wₖ·ψₖ(s, i)
 ///
-/// ψ being functions of three evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
-/// - co-occurrence Σₐ decayᵃ·sim(jₐ, i), with sim = c / √(n(j)·n(i)) · c / (c + 1), c users having had both, n(i) users having had i;
-/// - transition Σₐ decayᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j;
+/// ψ being functions of four evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
+/// - likeness Σₐ 0.5ᵃ·sim(jₐ, i), with sim = c / √(n(j)·n(i)) · c / (c + 1), c users having had both, n(i) users having had i;
+/// - co-occurrence Σₐ 0.8ᵃ·c / (n(jₐ) + 1), which remembers longer and does not make up for popularity;
+/// - transition Σₐ 0.5ᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j;
 /// - repetition, for an i of the context: that it is there, that it is the newest, how often it was come back to. It stands in place
-///   of the other two, for which the user's own counts would speak, and matters where seen items may be recommended again.
+///   of the others, for which the user's own counts would speak, and matters where seen items may be recommended again.
 ///
 /// Counts are exact until an item has more neighbours than the capacity; then a newcomer wears down the smallest count until it takes
 /// its place (as in Misra and Gries, 1982), so that memory is bounded.
@@ -22,13 +23,13 @@
 /// Koren: Factorization Meets the Neighborhood. KDD 2008. Cheng et al.: Wide & Deep Learning, arXiv 1606.07792.
 public struct Neighborhood: Sendable, Equatable {
   /// ψ of a candidate; the lanes beyond ``featureCount`` are 0.
-  typealias Features = SIMD8<Float>
-  static let featureCount = 7
+  typealias Features = SIMD16<Float>
+  static let featureCount = 9
 
   /// How far the evidence is trusted.
   struct Weights: Sendable, Equatable {
     /// w.
-    var features = Features(0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0)
+    var features = Features(0.25, 0.25, 0, 0, 0.25, 0.25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     /// τ: what the whole score is to be multiplied by for its softmax to be calibrated. It leaves the ranking as it is.
     var scale: Float = 1
     /// Steps of the calibration so far.
@@ -41,6 +42,7 @@ public struct Neighborhood: Sendable, Equatable {
   static let contextLength = 32
   private static let scoredLength = 10
   private static let decay: Float = 0.5
+  private static let slowDecay: Float = 0.8
 
   /// Neighbours that are kept of each item; 0 leaves the neighbourhood out.
   public let capacity: Int
@@ -52,65 +54,44 @@ public struct Neighborhood: Sendable, Equatable {
   private(set) var together: BoundedCountTable
   private(set) var next: BoundedCountTable
 
-  /// Counts by row and item number, at most `capacity` for each row.
+  /// Counts by row and item number, at most `capacity` for each row. A row is as long as it needs to be, and copied only when it changes.
   struct BoundedCountTable: Sendable, Equatable {
+    struct Count: Sendable, Equatable {
+      var item: ItemNumber
+      var count: Float
+    }
+
     let capacity: Int
-    private(set) var used: [Int32] = []
-    private(set) var items: [ItemNumber] = []
-    private(set) var counts: [Float] = []
+    private(set) var rows: [[Count]] = []
 
-    init(capacity: Int) { self.capacity = capacity }
-
-    /// - Parameters:
-    ///   - used: neighbours of each row, at most `capacity`.
-    ///   - items, counts: those of all rows, one row after the other.
-    init(capacity: Int, used: [Int32], items: [ItemNumber], counts: [Float]) {
-      self.init(capacity: capacity)
-      reserve(used.count)
-      self.used = used
-      var next = 0
-      for row in used.indices {
-        for slot in slots(of: row) {
-          self.items[slot] = items[next]
-          self.counts[slot] = counts[next]
-          next += 1
-        }
-      }
+    init(capacity: Int, rows: [[Count]] = []) {
+      self.capacity = capacity
+      self.rows = rows
     }
 
-    mutating func reserve(_ rows: Int) {
-      guard rows > used.count else { return }
-      used += repeatElement(0, count: rows - used.count)
-      items += repeatElement(0, count: rows * capacity - items.count)
-      counts += repeatElement(0, count: rows * capacity - counts.count)
+    mutating func reserve(_ count: Int) {
+      if count > rows.count { rows += repeatElement([], count: count - rows.count) }
     }
 
-    mutating func clear(_ row: Int) { used[row] = 0 }
+    mutating func clear(_ row: Int) { rows[row] = [] }
 
     mutating func add(_ weight: Float, to item: ItemNumber, of row: Int) {
-      let start = row * capacity
-      let end = start + Int(used[row])
-      var least = start
-      for slot in start..<end {
-        if items[slot] == item {
-          counts[slot] += weight
+      var least = 0
+      for slot in rows[row].indices {
+        if rows[row][slot].item == item {
+          rows[row][slot].count += weight
           return
         }
-        if counts[slot] < counts[least] { least = slot }
+        if rows[row][slot].count < rows[row][least].count { least = slot }
       }
-      if end < start + capacity {
-        items[end] = item
-        counts[end] = weight
-        used[row] += 1
-      } else if counts[least] > weight {
-        counts[least] -= weight
+      if rows[row].count < capacity {
+        rows[row].append(Count(item: item, count: weight))
+      } else if rows[row][least].count > weight {
+        rows[row][least].count -= weight
       } else {
-        items[least] = item
-        counts[least] = weight
+        rows[row][least] = Count(item: item, count: weight)
       }
     }
-
-    func slots(of row: Int) -> Range<Int> { row * capacity..<row * capacity + Int(used[row]) }
   }
 
   init(capacity: Int) {
@@ -169,6 +150,7 @@ public struct Neighborhood: Sendable, Equatable {
 
   /// The candidates that a context points to. One thread owns it: it keeps scratch memory.
   final class Evidence {
+    private var alike: [Float] = []
     private var together: [Float] = []
     private var next: [Float] = []
     private var occurrences: [Float] = []
@@ -186,6 +168,7 @@ public struct Neighborhood: Sendable, Equatable {
       let rowCount = owners.count
       let isCounted = { (row: Int) in row < neighborhood.owners.count && row < rowCount && neighborhood.owners[row] == owners[row] }
       if together.count < rowCount {
+        alike += repeatElement(0, count: rowCount - alike.count)
         together += repeatElement(0, count: rowCount - together.count)
         next += repeatElement(0, count: rowCount - next.count)
         occurrences += repeatElement(0, count: rowCount - occurrences.count)
@@ -196,24 +179,29 @@ public struct Neighborhood: Sendable, Equatable {
         occurrences[Int(row)] += 1
       }
       var weight: Float = 1
+      var slowWeight: Float = 1
       for row in context.suffix(Neighborhood.scoredLength).reversed() {
         let row = Int(row)
-        defer { weight *= Neighborhood.decay }
+        defer {
+          weight *= Neighborhood.decay
+          slowWeight *= Neighborhood.slowDecay
+        }
         guard isCounted(row) else { continue }
         let users = neighborhood.users[row]
         let table = neighborhood.together
-        for slot in table.slots(of: row) {
-          guard let other = lookup(table.items[slot]).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
-          let count = table.counts[slot]
+        for entry in table.rows[row] {
+          guard let other = lookup(entry.item).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
+          let count = entry.count
           let norm = (max(1, users) * max(1, neighborhood.users[other])).squareRoot()
           touch(other)
-          together[other] += weight * count * count / ((count + 1) * norm)
+          alike[other] += weight * count * count / ((count + 1) * norm)
+          together[other] += slowWeight * count / (users + 1)
         }
         let transitions = neighborhood.next
-        for slot in transitions.slots(of: row) {
-          guard let other = lookup(transitions.items[slot]).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
+        for entry in transitions.rows[row] {
+          guard let other = lookup(entry.item).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
           touch(other)
-          next[other] += weight * transitions.counts[slot] / (users + 1)
+          next[other] += weight * entry.count / (users + 1)
         }
       }
     }
@@ -221,9 +209,16 @@ public struct Neighborhood: Sendable, Equatable {
     /// ψ of a row.
     func features(_ row: Int32) -> Features {
       let index = Int(row)
-      return Features(
-        log1p(10 * together[index]), log1p(100 * together[index]), log1p(10 * next[index]), log1p(100 * next[index]),
-        occurrences[index] > 0 ? 1 : 0, row == newest ? 1 : 0, max(0, log(occurrences[index])), 0)
+      var features = Features.zero
+      for (k, evidence) in [alike[index], together[index], next[index]].enumerated() {
+        features[2 * k] = log1p(10 * evidence)
+        features[2 * k + 1] = log1p(100 * evidence)
+      }
+      guard occurrences[index] > 0 else { return features }
+      features[6] = 1
+      features[7] = row == newest ? 1 : 0
+      features[8] = log(occurrences[index])
+      return features
     }
 
     private func touch(_ row: Int) {
@@ -232,6 +227,7 @@ public struct Neighborhood: Sendable, Equatable {
 
     private func clear() {
       for row in rows {
+        alike[Int(row)] = 0
         together[Int(row)] = 0
         next[Int(row)] = 0
         occurrences[Int(row)] = 0

@@ -58,10 +58,10 @@ extension OnlineLearner {
     file.set("neighborhood.owners", "U32", shape: [neighborhood.owners.count], neighborhood.owners.map { $0 ?? Self.free })
     file.set("neighborhood.users", "F32", shape: [neighborhood.users.count], neighborhood.users)
     for (name, table) in [("together", neighborhood.together), ("next", neighborhood.next)] {
-      let slots = table.used.indices.flatMap { table.slots(of: $0) }
-      file.set("neighborhood.\(name).used", "I32", shape: [table.used.count], table.used)
-      file.set("neighborhood.\(name).items", "U32", shape: [slots.count], slots.map { table.items[$0] })
-      file.set("neighborhood.\(name).counts", "F32", shape: [slots.count], slots.map { table.counts[$0] })
+      let entries = table.rows.flatMap { $0 }
+      file.set("neighborhood.\(name).used", "I32", shape: [table.rows.count], table.rows.map { Int32($0.count) })
+      file.set("neighborhood.\(name).items", "U32", shape: [entries.count], entries.map(\.item))
+      file.set("neighborhood.\(name).counts", "F32", shape: [entries.count], entries.map(\.count))
     }
     let examples = reservoir.examples
     file.set("reservoir.user", "U64", shape: [examples.count], examples.map(\.user))
@@ -227,7 +227,13 @@ extension OnlineLearner {
       guard used.count == owners.count, used.allSatisfy({ 0...capacity ~= Int($0) }), items.count == counts.count,
         used.reduce(0, { $0 + Int($1) }) == items.count
       else { throw Safetensors.FormatError(description: "the neighbourhood's counts are damaged") }
-      return Neighborhood.BoundedCountTable(capacity: capacity, used: used, items: items, counts: counts)
+      var start = 0
+      let rows = used.map { length in
+        let row = (start..<start + Int(length)).map { Neighborhood.BoundedCountTable.Count(item: items[$0], count: counts[$0]) }
+        start += Int(length)
+        return row
+      }
+      return Neighborhood.BoundedCountTable(capacity: capacity, rows: rows)
     }
     let scale = try file.values("neighborhood.scale", "F32", as: Float.self)
     let steps = try file.values("neighborhood.steps", "U32", as: UInt32.self)

@@ -25,7 +25,7 @@ struct NeighborhoodTests {
         for end in 1...history.count { neighborhood.observe(history.prefix(end), catalogue: trainer.catalogue) }
         histories.append(history)
       }
-      neighborhood.weights.features = [0.5, 0.2, 0.7, 0.1, -0.3, 0.6, 0.4, 0]
+      neighborhood.weights.features = [0.5, 0.2, 0.3, -0.1, 0.7, 0.1, -0.3, 0.6, 0.4, 0, 0, 0, 0, 0, 0, 0]
     }
 
     var snapshot: ModelSnapshot { trainer.snapshot(version: 1, neighborhood: neighborhood) }
@@ -33,10 +33,11 @@ struct NeighborhoodTests {
     func lookup(_ item: ItemNumber) -> Int32? { trainer.catalogue.row(of: item) }
 
     /// The evidences by their definition, counted anew from the histories.
-    func evidence(_ context: [ItemNumber], _ candidate: ItemNumber) -> (together: Double, next: Double) {
+    func evidence(_ context: [ItemNumber], _ candidate: ItemNumber) -> (alike: Double, together: Double, next: Double) {
       func users(_ item: ItemNumber) -> Double { Double(histories.count { $0.contains(item) }) }
-      var result = (together: 0.0, next: 0.0)
+      var result = (alike: 0.0, together: 0.0, next: 0.0)
       var weight = 1.0
+      var slowWeight = 1.0
       for item in context.reversed() {
         if item != candidate {
           let both = Double(histories.count { $0.contains(item) && $0.contains(candidate) })
@@ -44,10 +45,12 @@ struct NeighborhoodTests {
           for history in histories {
             for (first, second) in zip(history, history.dropFirst()) where first == item && second == candidate { after += 1 }
           }
-          if both > 0 { result.together += weight * both * both / ((both + 1) * (users(item) * users(candidate)).squareRoot()) }
+          if both > 0 { result.alike += weight * both * both / ((both + 1) * (users(item) * users(candidate)).squareRoot()) }
+          result.together += slowWeight * both / (users(item) + 1)
           result.next += weight * after / (users(item) + 1)
         }
         weight /= 2
+        slowWeight *= 0.8
       }
       return result
     }
@@ -65,8 +68,8 @@ struct NeighborhoodTests {
       for item in ItemNumber(0)..<15 where !context.contains(item) {
         let expected = subject.evidence(context, item)
         let features = evidence.features(subject.lookup(item)!)
-        let plain: [Double] = [10 * expected.together, 100 * expected.together, 10 * expected.next, 100 * expected.next]
-        for k in 0..<4 { #expect(abs(Double(features[k]) - log(1 + plain[k])) < 1e-4) }
+        let plain = [expected.alike, expected.together, expected.next].flatMap { [10 * $0, 100 * $0] }
+        for k in 0..<6 { #expect(abs(Double(features[k]) - log(1 + plain[k])) < 1e-4) }
       }
     }
   }
@@ -79,10 +82,9 @@ struct NeighborhoodTests {
       for history in [[ItemNumber(0)], [0, other]] { neighborhood.observe(history, catalogue: trainer.catalogue) }
     }
     let row = Int(trainer.catalogue.row(of: 0)!)
-    let slots = neighborhood.next.slots(of: row)
-    #expect(slots.count == 4)
-    let best = slots.max { neighborhood.next.counts[$0] < neighborhood.next.counts[$1] }!
-    #expect(neighborhood.next.items[best] == 1 && neighborhood.next.counts[best] == 100)
+    #expect(neighborhood.next.rows[row].count == 4)
+    let best = neighborhood.next.rows[row].max { $0.count < $1.count }!
+    #expect(best.item == 1 && best.count == 100)
   }
 
   @Test func aRowThatGoesToAnotherItemStartsAnew() {
@@ -97,7 +99,7 @@ struct NeighborhoodTests {
     evidence.collect(subject.neighborhood, context: [subject.lookup(1)!], owners: subject.snapshot.owners, lookup: subject.lookup)
     #expect(evidence.rows.contains(subject.lookup(2)!) && !evidence.rows.contains(row))
     subject.neighborhood.observe([50, 1], catalogue: subject.trainer.catalogue)
-    #expect(subject.neighborhood.next.slots(of: Int(row)).count == 1)
+    #expect(subject.neighborhood.next.rows[Int(row)].count == 1)
   }
 
   @Test(arguments: [UInt64(6), 7])
@@ -127,8 +129,8 @@ struct NeighborhoodTests {
   /// The mean loss of the whole policy as a function of (u, τ), by its definition.
   private func loss(_ subject: Subject, _ examples: [TrainingExample], recommendsSeen: Bool, _ point: [Double]) -> Double {
     var neighborhood = subject.neighborhood
-    neighborhood.weights.scale = Float(point[7])
-    for k in 0..<7 { neighborhood.weights.features[k] = Float(point[k] / point[7]) }
+    neighborhood.weights.scale = Float(point[9])
+    for k in 0..<9 { neighborhood.weights.features[k] = Float(point[k] / point[9]) }
     let snapshot = subject.trainer.snapshot(version: 1, neighborhood: neighborhood)
     let ranker = TopKRanker()
     var sum = 0.0
@@ -138,14 +140,14 @@ struct NeighborhoodTests {
         events: Array(context), excluded: recommendsSeen ? [] : context.compactMap { subject.lookup($0.item) })
       let list = ranker.rank([request], count: 30, snapshot: snapshot, lookup: subject.lookup)[0]
       let target = subject.lookup(example.events.last!.item)!
-      let logits = list.map { point[7] * Double($0.score) }
-      sum += log(logits.reduce(0.0) { $0 + exp($1) }) - point[7] * Double(list.first { $0.row == target }!.score)
+      let logits = list.map { point[9] * Double($0.score) }
+      sum += log(logits.reduce(0.0) { $0 + exp($1) }) - point[9] * Double(list.first { $0.row == target }!.score)
     }
     return sum / Double(examples.count)
   }
 
   private func point(_ weights: Neighborhood.Weights) -> [Double] {
-    (0..<7).map { Double(weights.features[$0] * weights.scale) } + [Double(weights.scale)]
+    (0..<9).map { Double(weights.features[$0] * weights.scale) } + [Double(weights.scale)]
   }
 
   @Test(arguments: [false, true])
@@ -163,11 +165,11 @@ struct NeighborhoodTests {
       return loss(subject, examples, recommendsSeen: recommendsSeen, moved)
     }
     let h = 0.05
-    var gradient = [Double](repeating: 0, count: 8)
-    var curvature = [[Double]](repeating: gradient, count: 8)
-    for j in 0..<8 {
+    var gradient = [Double](repeating: 0, count: 10)
+    var curvature = [[Double]](repeating: gradient, count: 10)
+    for j in 0..<10 {
       gradient[j] = (at((j, h)) - at((j, -h))) / (2 * h)
-      for k in 0..<8 {
+      for k in 0..<10 {
         let mixed = at((j, h), (k, h)) - at((j, h), (k, -h)) - at((j, -h), (k, h)) + at((j, -h), (k, -h))
         curvature[j][k] = mixed / (4 * h * h)
       }
@@ -192,11 +194,11 @@ struct NeighborhoodTests {
     }
     let found = point(subject.neighborhood.weights)
     let least = loss(subject, examples, recommendsSeen: true, found)
-    for k in 0..<8 {
+    for k in 0..<10 {
       for move in [-0.1, 0.1] {
         var moved = found
         // τ has a bound, where a random encoder takes it to.
-        if k == 7, moved[k] + move < 0.1 { continue }
+        if k == 9, moved[k] + move < 0.1 { continue }
         moved[k] += move
         #expect(loss(subject, examples, recommendsSeen: true, moved) > least - 1e-4)
       }
@@ -208,11 +210,11 @@ struct NeighborhoodTests {
     let evidence = Neighborhood.Evidence()
     evidence.collect(
       subject.neighborhood, context: [3, 7, 3, 9].map { subject.lookup($0)! }, owners: subject.snapshot.owners, lookup: subject.lookup)
-    #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 1, 1, 0, 0])
-    #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 1, 0, 0, 0])
-    #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 1, 0, log(2), 0])
+    #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 0, 0, 1, 0, log(2), 0, 0, 0, 0, 0, 0, 0])
     let other = evidence.features(subject.lookup(5)!)
-    #expect(other[4] == 0 && other[5] == 0 && other[6] == 0)
+    #expect(other[6] == 0 && other[7] == 0 && other[8] == 0)
   }
 
   @Test(arguments: [(Float(9), Float(1)), (1, 9), (1, 0)])
@@ -231,8 +233,8 @@ struct NeighborhoodTests {
     let evidence = Neighborhood.Evidence()
     evidence.collect(learner.neighborhood, context: [5], owners: learner.snapshot.owners, lookup: learner.catalogue.row(of:))
     let features = (evidence.features(11), evidence.features(12))
-    #expect((features.0[0] > features.1[0]) == (first > second) && (features.0[2] > features.1[2]) == (first > second))
-    #expect(abs(exp(features.0[2]) - 1 - (exp(features.1[2]) - 1) * first / max(second, 1e-9)) < 1e-3 || second == 0 && features.1[2] == 0)
+    #expect((features.0[0] > features.1[0]) == (first > second) && (features.0[4] > features.1[4]) == (first > second))
+    #expect(abs(exp(features.0[4]) - 1 - (exp(features.1[4]) - 1) * first / max(second, 1e-9)) < 1e-3 || second == 0 && features.1[4] == 0)
   }
 
   @Test func calibrationWeighsExamplesAsTheLossDoes() {
