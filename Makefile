@@ -5,6 +5,7 @@ PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pk
 TEST_PACKAGES := python3-venv systemd
 BROKER := noida-db==0.2.3
 TORCH := torch==2.13.0+cpu
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BUILD := swift build -c release
 
 .PHONY: demo test build bench bench-peers build-bench quality dependencies test-dependencies clean
@@ -19,15 +20,15 @@ test: test-dependencies
 build: dependencies
 	$(BUILD) --product rodpod
 
-# Speed: GROUP=train, rank, ingest, e2e or store measures that alone; BENCH_JSON=FILE keeps the figures; BEAUTY=DIR is the folder of that data set.
+# Speed: GROUP=train, rank, ingest, e2e or store measures that alone; BENCH_JSON=FILE keeps the figures, BEAUTY=DIR is the data set's folder.
 bench: build-bench
 	.build/release/rodpod-bench $(GROUP)
 
 # The same work in PyTorch by turns, and the ratios; GROUP=train or rank.
 bench-peers: build-bench
-	@dpkg -s python3-venv >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv; }
+	@dpkg -s python3-venv >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q python3-venv; }
 	@[ -x .venv-bench/bin/pip ] || python3 -m venv .venv-bench
-	@.venv-bench/bin/pip freeze | grep -qx '$(TORCH)' || .venv-bench/bin/pip install -q --extra-index-url https://download.pytorch.org/whl/cpu $(TORCH) numpy
+	@.venv-bench/bin/pip freeze | grep -qx '$(TORCH)' || .venv-bench/bin/pip install -q --extra-index-url $(TORCH_INDEX) $(TORCH) numpy
 	.venv-bench/bin/python Benchmarks/peers.py $(GROUP)
 
 build-bench: dependencies

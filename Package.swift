@@ -103,7 +103,7 @@ let package = Package(
     .executableTarget(
       name: "rodpod-bench",
       dependencies: [
-        "Kernels", "Recommender", "Events", "Datasets", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Kernels", "Recommender", "Events", "StateStore", "Datasets", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], path: "Benchmarks/Speed", swiftSettings: numeric),
 
     // Tests mirror the sources.

@@ -15,6 +15,14 @@ func rankingBenchmarks(_ timer: Timer, _ report: Report, _ machine: Machine) thr
   }
   report.add("rank.single.latency_us.100k", latencies[latencies.count / 2] * 1e6, unit: "µs (p50)")
   report.add("rank.single.latency_us.100k.p99", latencies[latencies.count * 99 / 100] * 1e6, unit: "µs")
+  report.add(
+    "rank.single.latency_us.100k.bandwidth_fraction",
+    Double(small.vectorBytes) / latencies[latencies.count / 2] / machine.bytesPerSecond, unit: "of reading")
+  // As the daemon's default has it; PyTorch's peer knows no such part.
+  let counted = try RankingRun(itemCount: 100_000, neighbours: 64)
+  report.add(
+    "rank.batch.users_per_second.100k.with_neighbourhood",
+    try timer(units: counted.requests.count) { try counted.rank(counted.requests[...]) }, unit: "users/s")
 
   let large = try RankingRun(itemCount: 1_000_000)
   report.add("rank.recall.1m", try large.recall(users: 2), unit: "of the top")

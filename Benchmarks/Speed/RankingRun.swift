@@ -16,9 +16,10 @@ final class RankingRun {
   /// What the item vectors take, in bytes.
   var vectorBytes: Int { snapshot.vectors.rows * snapshot.vectors.columns * MemoryLayout<Float>.size }
 
-  init(itemCount: Int, users: Int = 128) throws {
+  /// - Parameter neighbours: that are counted of each item; 0 leaves the neighbourhood out.
+  init(itemCount: Int, users: Int = 128, neighbours: Int = 0) throws {
     var random = Xoshiro256(seed: 1)
-    let model = ModelConfiguration(expertCount: 0, usesAttributes: false)
+    let model = ModelConfiguration(expertCount: 0, usesAttributes: false, neighbourCount: neighbours)
     let parameters = Parameters(model)
     parameters.initialize(using: &random)
     let vectors = Matrix(rows: itemCount, columns: model.hiddenSize)
@@ -27,7 +28,8 @@ final class RankingRun {
     bias.fillNormal(0.5, using: &random)
     let owners = (0..<itemCount).map { ItemNumber?(ItemNumber($0)) }
     snapshot = ModelSnapshot(
-      version: 1, configuration: model, owners: owners, vectors: vectors, bias: bias, dense: parameters.dense)
+      version: 1, configuration: model, owners: owners, vectors: vectors, bias: bias, dense: parameters.dense,
+      neighborhood: Self.neighborhood(model, itemCount, &random))
     allowed = (0..<itemCount).map { _ in random.next(below: 20) != 0 }
     rowOfItem = (0..<Int32(itemCount)).map { $0 }
     let length = contextLength
@@ -36,6 +38,18 @@ final class RankingRun {
       let events = items.enumerated().map { ItemEvent(item: $1, type: UInt8($0 % 5), time: Int64($0) * 60_000) }
       return RankingRequest(events: events, excluded: Array(Set(items.map { Int32($0) })))
     }
+  }
+
+  /// Counts of so many random pairs that the neighbours of nearly all items are as many as are kept.
+  private static func neighborhood(_ model: ModelConfiguration, _ itemCount: Int, _ random: inout Xoshiro256) -> Neighborhood {
+    var result = Neighborhood(capacity: model.neighbourCount)
+    guard model.neighbourCount > 0 else { return result }
+    let catalogue = ItemCatalogue(configuration: model)
+    for item in 0..<itemCount { catalogue.describe(item: ItemNumber(item), row: Int32(item), content: [], attributes: []) }
+    for _ in 0..<4 * itemCount {
+      result.observe((0...Neighborhood.contextLength).map { _ in ItemNumber(random.next(below: itemCount)) }, catalogue: catalogue)
+    }
+    return result
   }
 
   private func row(of item: ItemNumber) -> Int32? { Int(item) < rowOfItem.count ? rowOfItem[Int(item)] : nil }

@@ -16,8 +16,8 @@ struct RodpodBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "rodpod-bench", abstract: "Measures how fast rodpod is, and what the machine could do.",
     discussion: """
-      From the environment: BENCH_JSON is a file for the figures, BEAUTY the folder of the Beauty data set, and BENCH_CLOCK=cpu takes time by \
-      the thread's own CPU time, for a machine that has other work.
+      From the environment: BENCH_JSON is a file for the figures, BEAUTY the folder of the Beauty data set, and BENCH_CLOCK=cpu takes time \
+      by the thread's own CPU time, for a machine that has other work.
       """)
 
   @Argument(help: "What to measure; everything without.")
@@ -40,7 +40,9 @@ struct RodpodBench: ParsableCommand {
         try decodingBenchmark(timer, report)
         report.miss("ingest.events_per_second")
       case .e2e: ["e2e.latency_ms", "e2e.sustained_events_per_second"].forEach(report.miss)
-      case .store: ["store.bytes_per_user", "rss_bytes", "start.seconds"].forEach(report.miss)
+      case .store:
+        try storeBenchmark(report)
+        ["rss_bytes", "start.seconds"].forEach(report.miss)
       }
     }
     if let file = environment["BENCH_JSON"] { try report.json.write(toFile: file, atomically: true, encoding: .utf8) }
