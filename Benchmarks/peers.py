@@ -116,7 +116,7 @@ class Training:
         rate = per_second(BATCH, self.step)
         few = max(1, len(self.losses) // 10)
         first, final = statistics.mean(self.losses[:few]), statistics.mean(self.losses[-few:])
-        assert math.isfinite(final) and final < 0.98 * first, f"the peer's loss went from {first} to {final}"
+        assert math.isfinite(final) and final < 0.99 * first, f"the peer's loss went from {first} to {final}"
         return rate
 
 
