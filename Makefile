@@ -4,9 +4,11 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
 TEST_PACKAGES := python3-venv systemd
 BROKER := noida-db==0.2.3
+TORCH := torch==2.13.0+cpu
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BUILD := swift build -c release
 
-.PHONY: demo test build quality dependencies test-dependencies clean
+.PHONY: demo test build bench bench-peers build-bench quality dependencies test-dependencies clean
 
 demo: build
 	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
@@ -17,6 +19,20 @@ test: test-dependencies
 
 build: dependencies
 	$(BUILD) --product rodpod
+
+# Speed: GROUP=train, rank, ingest, e2e or store measures that alone; BENCH_JSON=FILE keeps the figures, BEAUTY=DIR is the data set's folder.
+bench: build-bench
+	.build/release/rodpod-bench $(GROUP)
+
+# The same work in PyTorch by turns, and the ratios; GROUP=train or rank.
+bench-peers: build-bench
+	@dpkg -s python3-venv >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q python3-venv; }
+	@[ -x .venv-bench/bin/pip ] || python3 -m venv .venv-bench
+	@.venv-bench/bin/pip freeze | grep -qx '$(TORCH)' || .venv-bench/bin/pip install -q --extra-index-url $(TORCH_INDEX) $(TORCH) numpy
+	.venv-bench/bin/python Benchmarks/peers.py $(GROUP)
+
+build-bench: dependencies
+	$(BUILD) --product rodpod-bench
 
 # The tables of Benchmarks/RESULTS.md, from the folders of the data sets: make quality BEAUTY=DIR DIGINETICA=DIR MOVIELENS=DIR [ONLY="NAME …"]
 quality: build

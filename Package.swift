@@ -99,6 +99,13 @@ let package = Package(
       ],
       swiftSettings: common),
 
+    // The benchmarks of `make bench`.
+    .executableTarget(
+      name: "rodpod-bench",
+      dependencies: [
+        "Kernels", "Recommender", "Events", "StateStore", "Datasets", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], path: "Benchmarks/Speed", swiftSettings: numeric),
+
     // Tests mirror the sources.
     .target(name: "TestSupport", dependencies: ["Kafka"], path: "Tests/TestSupport", swiftSettings: common),
     tests("KernelsTests", ["Kernels"]),

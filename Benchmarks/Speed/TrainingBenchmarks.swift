@@ -1,0 +1,40 @@
+import Kernels
+@testable import Recommender
+
+private let batchSize = 128
+private let maximumLength = 50
+private let negatives = 4
+
+/// `train`: steps of RoDPO on full-length sequences, and with cross-entropy at every position on real lengths; one core.
+///
+/// - Parameter beauty: the folder of the Beauty data set; nil is a synthetic set with its lengths.
+func trainingBenchmarks(_ timer: Timer, _ report: Report, beauty: String?) throws {
+  try measure(
+    "train.full", TrainingData.full(sequences: 1024, length: maximumLength, itemCount: 12_000), crossEntropyWeight: 0, timer, report,
+    fraction: "train.gemm_fraction")
+  let real =
+    try beauty.map { try TrainingData.beauty($0, maximumLength: maximumLength) }
+    ?? TrainingData.lengths("Benchmarks/beauty_lengths.tsv", itemCount: 12_101, maximumLength: maximumLength)
+  try measure("train.real", real, crossEntropyWeight: 1, timer, report, fraction: "train.real.gemm_fraction")
+}
+
+/// - Parameter fraction: the name of the step's arithmetic rate over that of its products alone.
+private func measure(
+  _ name: String, _ data: TrainingData, crossEntropyWeight: Float, _ timer: Timer, _ report: Report, fraction: String
+) throws {
+  let run = TrainingRun(data, batchSize: batchSize, negatives: negatives, crossEntropyWeight: crossEntropyWeight)
+  let batches = (0..<8).map { _ in run.nextBatch() }
+  let candidates = crossEntropyWeight > 0 ? data.itemCount : 0
+  let products = batches.map { StepProducts($0.input.sequences, run.model, candidates: candidates) }
+  let operations = products.reduce(0) { $0 + $1.operations + $1.attentionOperations } / products.count
+  let productOperations = products.reduce(0) { $0 + $1.operations }
+  let results = try timer.interleaved([
+    Timer.Work(units: Double(batchSize)) { try run.step() },
+    Timer.Work(units: Double(productOperations)) { products.forEach { $0.run() } },
+  ])
+  try run.checkProgress()
+  report.add("\(name).sequences_per_second", results[0], unit: "sequences/s")
+  report.add("\(name).sgemm_gflops", results[1], unit: "GFLOP/s", scale: 1e-9)
+  let fractions = zip(results[0].rates, results[1].rates).map { $0 / Double(batchSize) * Double(operations) / $1 }
+  report.add(fraction, fractions.sorted()[fractions.count / 2], unit: "of sgemm")
+}
