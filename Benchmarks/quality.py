@@ -26,8 +26,10 @@ def experiments(arguments):
     first = seeds[:1]
     if arguments.diginetica:
         files = [f"{arguments.diginetica}/period_{period:02}.tsv.gz" for period in range(17)]
-        # A twentieth of the sessions is never learned from, to see what is forgotten.
-        yield "diginetica", ["periods", "--allow-repeats", "--held-out", "0.05", "--interactions", *files, *seeds], None
+        periods = ["periods", "--allow-repeats", "--patience", "3", "--interactions", *files]
+        yield "diginetica", [*periods, *seeds], None
+        # A twentieth of the sessions is never learned from.
+        yield "diginetica-forgetting", [*periods, *first, "--held-out", "0.05"], "diginetica"
     if arguments.beauty:
         events = ["--interactions", f"{arguments.beauty}/events.tsv.gz"]
         content = ["--items", f"{arguments.beauty}/items.tsv.gz", "--features", f"text={arguments.beauty}/text_features.npy"]
@@ -151,7 +153,7 @@ def report(folder, wanted, reports):
             result = slice_["results"]["rodpod"]
             rows.append([f"rodpod, {slice_name} ({slice_['count']})"] + [figure(result[metric]) for metric in metrics])
         table(["", *metrics], rows)
-        if original in reports:
+        if original in reports and not data.get("forgetting"):
             difference, p = compare(folder, original, name)
             print(f"- {original} against this: NDCG@5 {difference:+.2%}, p = {p:.2g}")
         if data.get("forgetting"):

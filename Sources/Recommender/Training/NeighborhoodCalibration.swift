@@ -24,8 +24,9 @@ final class NeighborhoodCalibration {
   private static let laneCount = Neighborhood.featureCount + 1
 
   /// The sums of the loss's first and second derivatives by (u, τ).
-  private struct Derivatives {
+  struct Derivatives {
     var gradient = Neighborhood.Features.zero
+    /// The row of τ holds its products with u, too: it stands for its column as well.
     var curvature = [Neighborhood.Features](repeating: .zero, count: laneCount)
     var weight: Float = 0
   }
@@ -39,6 +40,14 @@ final class NeighborhoodCalibration {
   func step(
     _ examples: [(example: TrainingExample, weight: Float)], recommendsSeen: Bool, snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
   ) -> Neighborhood.Weights {
+    step(
+      from: snapshot.neighborhood.weights,
+      derivatives(examples, recommendsSeen: recommendsSeen, snapshot: snapshot, lookup: lookup))
+  }
+
+  func derivatives(
+    _ examples: [(example: TrainingExample, weight: Float)], recommendsSeen: Bool, snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
+  ) -> Derivatives {
     var requests: [RankingRequest] = []
     var targets: [Int32] = []
     var weights: [Float] = []
@@ -61,7 +70,7 @@ final class NeighborhoodCalibration {
       start = range.upperBound
       add(requests[range], targets[range], weights[range], snapshot, lookup, to: &sums)
     }
-    return step(from: snapshot.neighborhood.weights, sums)
+    return sums
   }
 
   private func add(
@@ -126,7 +135,6 @@ final class NeighborhoodCalibration {
     let n = Self.laneCount
     var matrix = [[Double]](repeating: Array(repeating: 0, count: n), count: n)
     for j in 0..<n {
-      // The row of τ holds its products with u, too: it stands for its column as well.
       for k in 0..<n { matrix[j][k] = Double(sums.curvature[max(j, k)][min(j, k)]) / weight }
       matrix[j][j] += Self.damping
     }
