@@ -86,7 +86,9 @@ public enum SettingsSchema {
     .number("model.dropout", \.model.dropout, 0...0.9, "Share of activations that are dropped while training."),
     .integer("model.experts", \.model.experts, 0...64, "Experts over the item features; 0 is one dense layer."),
     .integer("model.experts_per_item", \.model.expertsPerItem, 1...64, "Experts that each item is routed to."),
-    .integer("model.neighbours", \.model.neighbours, 0...4096, "Neighbours that are counted of each item; 0 leaves the neighbourhood out."),
+    .integer(
+      "model.neighbours", \.model.neighbours, 0...4096,
+      "Neighbours that are counted of each item, 16 bytes for each that it has; 0 leaves the neighbourhood out."),
     .number("model.load_balancing_weight", \.model.loadBalancingWeight, 0...10, "Weight of the loss that keeps the experts evenly used."),
     modalities,
     .integer("model.max_items", \.model.maxItems, 1...100_000_000, "Most items in the catalogue."),
