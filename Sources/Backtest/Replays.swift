@@ -45,7 +45,14 @@ struct PrequentialReplay {
     if !split.warmup.isEmpty { run.learn(history: Array(order[split.warmup]), validation: nil) }
     for block in split.blocks {
       let events = order[block]
-      run.score(events.map { RankingCase(target: $0, past: history.offsets[Int(history.users[$0])]..<$0) }, part: 0)
+      // The block is predicted from what came before it: what else its users do in it is not known either.
+      var known: [Int32: Int] = [:]
+      for event in events { known[history.users[event]] = min(event, known[history.users[event]] ?? event) }
+      let cases = events.map { event in
+        let user = history.users[event]
+        return RankingCase(target: event, past: history.offsets[Int(user)]..<(known[user] ?? event))
+      }
+      run.score(cases, part: 0)
       run.learn(stream: events)
     }
     run.flush()

@@ -29,6 +29,18 @@ struct BacktestTests {
     #expect(try #require(try metric("HR@5", of: "popularity", report)) < 0.6)
   }
 
+  /// Every user takes two items on one day, the second of which the first tells. Day by day both are predicted from the days before.
+  @Test func whatAUserDidEarlierInADayIsNotKnownWhenTheDayIsPredicted() throws {
+    let visits = (0..<60).flatMap { user in (0..<2).map { (user, user % 20 + 20 * $0, user * day) } }
+    let data = try TemporaryFolder().data([visits])
+    for (block, expected) in [(Prequential.Block.day, 20), (.event, 10)] {
+      let plan = Backtest.Plan.prequential(warmup: 100.0 / 120, block: block)
+      let object = try decoded(Backtest(plan: plan, learner: learner(), maximumEpochs: 1).run(data))
+      let slices = try #require(object["slices"] as? [String: [String: Any]])
+      #expect(object["cases"] as? Int == 20 && slices["users_without_history"]?["count"] as? Int == expected)
+    }
+  }
+
   @Test func theReportHoldsWhatItPromises() throws {
     let data = try TemporaryFolder().data([circle(users: 12, length: 5)])
     let report = try Backtest(plan: .leaveOneOut, learner: learner(), maximumEpochs: 2, seeds: [3, 4]).run(data)
