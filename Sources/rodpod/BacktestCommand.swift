@@ -53,15 +53,7 @@ struct BacktestCommand: ParsableCommand {
     if let negatives { options.overrides.append("objective.negatives=\(negatives)") }
     if let experts { options.overrides.append("model.experts=\(experts)") }
     let settings = try options.load()
-    do {
-      try run(settings)
-    } catch let error as DatasetError {
-      complain(error.description)
-      throw ExitCode(Exit.inputOutput)
-    } catch let error as BacktestError {
-      complain(error.description)
-      throw ExitCode(Exit.code(for: error))
-    }
+    try exiting { try run(settings) }
   }
 
   private func run(_ settings: Settings) throws {
@@ -102,6 +94,22 @@ extension Exit {
 }
 
 extension Prequential.Block: ExpressibleByArgument {}
+
+/// Turns the errors of a replay or a training into a message and an exit code.
+func exiting(_ body: () throws -> Void) throws {
+  do {
+    try body()
+  } catch let error as DatasetError {
+    complain(error.description)
+    throw ExitCode(Exit.inputOutput)
+  } catch let error as BacktestError {
+    complain(error.description)
+    throw ExitCode(Exit.code(for: error))
+  } catch let error as PipelineError {
+    complain(error.message)
+    throw ExitCode(Exit.code(for: error))
+  }
+}
 
 /// The files of a shop's history.
 struct HistoryOptions: ParsableArguments {

@@ -38,18 +38,7 @@ struct TrainCommand: ParsableCommand {
     var settings = try options.load()
     settings.store.path = store
     _ = bootstrapLogging(format: .text, level: .warning)
-    do {
-      try train(settings)
-    } catch let error as DatasetError {
-      complain(error.description)
-      throw ExitCode(Exit.inputOutput)
-    } catch let error as BacktestError {
-      complain(error.description)
-      throw ExitCode(Exit.code(for: error))
-    } catch let error as PipelineError {
-      complain(error.message)
-      throw ExitCode(Exit.code(for: error))
-    }
+    try exiting { try train(settings) }
   }
 
   private func train(_ settings: Settings) throws {

@@ -168,8 +168,7 @@ public final class OnlineLearner {
   }
 
   private func weight(_ example: TrainingExample) -> Float {
-    guard let type = example.events.last?.type, Int(type) < configuration.typeWeights.count else { return 1 }
-    return configuration.typeWeights[Int(type)]
+    example.events.last.map { BatchBuilder.weight(of: $0.type, configuration.typeWeights) } ?? 1
   }
 
   /// Fits the neighbourhood's weights to interactions that are not counted yet: a step that follows the stream, or anew in several passes.

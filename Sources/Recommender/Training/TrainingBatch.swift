@@ -81,7 +81,10 @@ struct BatchBuilder {
     return drawn + ignored.prefix(sampler.count)
   }
 
-  private func weight(_ type: UInt8) -> Float { Int(type) < typeWeights.count ? typeWeights[Int(type)] : 1 }
+  private func weight(_ type: UInt8) -> Float { Self.weight(of: type, typeWeights) }
+
+  /// An interaction's weight in what is learned: 1 for types beyond those that are named.
+  static func weight(of type: UInt8, _ typeWeights: [Float]) -> Float { Int(type) < typeWeights.count ? typeWeights[Int(type)] : 1 }
 
   private func pack(_ sequences: [Sequence]) -> TrainingBatch {
     let packed = PackedSequences(lengths: sequences.map { $0.rows.count - 1 }, queryCounts: sequences.map(\.targetCount))
