@@ -8,6 +8,7 @@ Each run's report is kept as JSON beside its ranks in --results, and is not run 
 
 import argparse
 import concurrent.futures
+import fnmatch
 import json
 import math
 import os
@@ -45,15 +46,14 @@ def experiments(arguments):
         yield "beauty-prequential-dense", [*prequential, *first, "--experts", "0"], "beauty-prequential"
         yield "beauty-prequential-ids", ["prequential", "--block", "day", *events, *first], "beauty-prequential"
 
-        # Where the whole softmax is not affordable.
-        sampled = ["--set", "objective.full_softmax_max_items=0", "--set", "objective.sampled_softmax_negatives=64", *first]
-        yield "beauty-sampled", [*prequential, *sampled], None
-        for negatives in NEGATIVES:
-            yield f"beauty-sampled-{negatives}", [*prequential, *sampled, "--negatives", negatives], "beauty-sampled"
-        yield "beauty-sampled-even", [*prequential, *sampled, "--set", "objective.pool_temperature=0"], "beauty-sampled"
-        encoder = [*prequential, *sampled, "--set", "model.neighbours=0"]
-        yield "beauty-sampled-encoder", encoder, None
-        yield "beauty-sampled-encoder-none", [*encoder, "--negatives", "none"], "beauty-sampled-encoder"
+        # Where the whole softmax is not affordable: a sample of so many items, with and without the neighbourhood beside the encoder.
+        for count in [8, 64]:
+            sample = ["--set", "objective.full_softmax_max_items=0", "--set", f"objective.sampled_softmax_negatives={count}", *first]
+            for name, model in [("", []), ("-encoder", ["--set", "model.neighbours=0"])]:
+                name = f"beauty-sample-{count}{name}"
+                yield name, [*prequential, *sample, *model], None
+                for negatives in NEGATIVES:
+                    yield f"{name}-{negatives}", [*prequential, *sample, *model, "--negatives", negatives], name
         yield "beauty-loo-encoder-alone", [*leave_one_out, *first, "--patience", "10", "--set", "model.neighbours=0"], "beauty-loo"
     if arguments.movielens:
         ratings = ["prequential", "--warmup", "0", "--interactions", f"{arguments.movielens}/ratings.csv.gz", *first]
@@ -123,13 +123,13 @@ def main():
     parser.add_argument("--movielens")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2)))
-    parser.add_argument("--only", nargs="+", help="names, or what they start with")
+    parser.add_argument("--only", nargs="+", help="names, or patterns such as beauty-*")
     arguments = parser.parse_args()
     pathlib.Path(arguments.results).mkdir(parents=True, exist_ok=True)
     wanted = [
         experiment
         for experiment in experiments(arguments)
-        if not arguments.only or any(experiment[0].startswith(name) for name in arguments.only)
+        if not arguments.only or any(fnmatch.fnmatchcase(experiment[0], name) for name in arguments.only)
     ]
     if not wanted:
         sys.exit("nothing to run: name at least one of --beauty, --diginetica, --movielens")

@@ -27,10 +27,11 @@ final class RankingRun {
     let bias = Matrix(rows: 1, columns: itemCount)
     bias.fillNormal(0.5, using: &random)
     let owners = (0..<itemCount).map { ItemNumber?(ItemNumber($0)) }
-    snapshot = ModelSnapshot(
+    let whole = ModelSnapshot(
       version: 1, configuration: model, owners: owners, vectors: vectors, bias: bias, dense: parameters.dense,
       neighborhood: Self.neighborhood(model, itemCount, &random))
     allowed = (0..<itemCount).map { _ in random.next(below: 20) != 0 }
+    snapshot = whole.restricted(to: allowed)
     rowOfItem = (0..<Int32(itemCount)).map { $0 }
     let length = contextLength
     requests = (0..<users).map { _ in
@@ -56,7 +57,7 @@ final class RankingRun {
 
   @discardableResult
   func rank(_ requests: ArraySlice<RankingRequest>) throws -> [[RankedItem]] {
-    let lists = ranker.rank(Array(requests), count: listLength, snapshot: snapshot, allowed: allowed, lookup: row)
+    let lists = ranker.rank(Array(requests), count: listLength, snapshot: snapshot, lookup: row)
     try check(lists.allSatisfy { $0.count == listLength }, "a list is shorter than \(listLength)")
     return lists
   }

@@ -1,7 +1,7 @@
 import Datasets
 import Events
 public import Logging
-public import Pipeline
+import Pipeline
 import Recommender
 public import Settings
 

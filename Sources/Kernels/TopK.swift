@@ -1,49 +1,65 @@
-/// Collects the exact k greatest of a stream of scores: a buffer of 2k candidates above a rising threshold, cut back to k whenever full.
+/// Collects the exact k greatest of a stream of scores in a heap whose root is the least of them.
 ///
 /// Of equal scores the lower index wins.
 public struct TopKCollector: Sendable {
   public let k: Int
-  private var candidates: [(score: Float, index: Int32)] = []
-  private var threshold = -Float.infinity
+  private var heap: [Candidate] = []
+
+  private struct Candidate {
+    var score: Float
+    var index: Int32
+
+    func precedes(_ other: Candidate) -> Bool { score > other.score || (score == other.score && index < other.index) }
+  }
 
   public init(k: Int) {
     precondition(k > 0)
     self.k = k
-    candidates.reserveCapacity(2 * k)
+    heap.reserveCapacity(k)
   }
 
-  public mutating func removeAll() {
-    candidates.removeAll(keepingCapacity: true)
-    threshold = -.infinity
-  }
+  /// What is below it is not among the k greatest.
+  public var threshold: Float { heap.count < k ? -.infinity : heap[0].score }
 
-  /// Offers the scores of row `row` (1 … columns), whose first column has the index `firstIndex`. −∞ and NaN are never taken.
-  public mutating func offer(_ scores: Matrix, row: Int, firstIndex: Int) {
-    let values = scores.row(row)
-    forEachVector(scores.columns) { j, lanes in
-      if Vector(all: threshold).isLess(than: load(values, j, lanes)).hasBits {
-        for lane in 0..<lanes where values[j &+ lane] > threshold {
-          candidates.append((values[j &+ lane], Int32(truncatingIfNeeded: firstIndex &+ j &+ lane)))
-          if candidates.count == 2 * k { cut() }
-        }
-      }
+  public mutating func removeAll() { heap.removeAll(keepingCapacity: true) }
+
+  /// −∞ and NaN are never taken.
+  public mutating func offer(_ score: Float, index: Int32) {
+    let candidate = Candidate(score: score, index: index)
+    guard score > -.infinity else { return }
+    if heap.count < k {
+      heap.append(candidate)
+      siftUp()
+    } else if candidate.precedes(heap[0]) {
+      heap[0] = candidate
+      siftDown()
     }
   }
 
-  private mutating func cut() {
-    candidates.sort(by: precedes)
-    candidates.removeLast(candidates.count - k)
-    threshold = candidates[k - 1].score
+  private mutating func siftUp() {
+    var child = heap.count - 1
+    while child > 0, heap[(child - 1) / 2].precedes(heap[child]) {
+      heap.swapAt(child, (child - 1) / 2)
+      child = (child - 1) / 2
+    }
   }
 
-  private func precedes(_ a: (score: Float, index: Int32), _ b: (score: Float, index: Int32)) -> Bool {
-    a.score > b.score || (a.score == b.score && a.index < b.index)
+  private mutating func siftDown() {
+    var parent = 0
+    while true {
+      let children = (2 * parent + 1, 2 * parent + 2)
+      var least = parent
+      if children.0 < heap.count, heap[least].precedes(heap[children.0]) { least = children.0 }
+      if children.1 < heap.count, heap[least].precedes(heap[children.1]) { least = children.1 }
+      if least == parent { return }
+      heap.swapAt(least, parent)
+      parent = least
+    }
   }
 
   /// At most k pairs, best first.
-  public mutating func sorted() -> [(score: Float, index: Int32)] {
-    candidates.sort(by: precedes)
-    return Array(candidates.prefix(k))
+  public func sorted() -> [(score: Float, index: Int32)] {
+    heap.sorted { $0.precedes($1) }.map { ($0.score, $0.index) }
   }
 }
 

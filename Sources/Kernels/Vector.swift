@@ -81,15 +81,64 @@ extension SIMD8<Int32> {
     let two = four.lowHalf | four.highHalf
     return two.x | two.y != 0
   }
+
+  /// Whether all bits are set in all lanes.
+  @inline(__always)
+  var hasAllBits: Bool {
+    let four = lowHalf & highHalf
+    let two = four.lowHalf & four.highHalf
+    return two.x & two.y == -1
+  }
+}
+
+/// Adding 1.5·2²³ rounds to the nearest integer and leaves it in the low bits, for |x| < 2²².
+private let roundingShift = Vector(all: 12_582_912)
+
+/// x rounded to the nearest integer, of two the even one; |x| < 2²².
+@inline(__always)
+func nearestInteger(_ x: Vector) -> (value: Vector, integer: SIMD8<Int32>) {
+  let shifted = x + roundingShift
+  return (shifted - roundingShift, unsafeBitCast(shifted, to: SIMD8<Int32>.self) &- unsafeBitCast(roundingShift, to: SIMD8<Int32>.self))
+}
+
+/// The same numbers; |x| < 2²².
+@inline(__always)
+func convertedToFloat(_ x: SIMD8<Int32>) -> Vector {
+  unsafeBitCast(x &+ unsafeBitCast(roundingShift, to: SIMD8<Int32>.self), to: Vector.self) - roundingShift
+}
+
+/// log(1 + x) for x ≥ 0, with an absolute error under 2e-7; the polynomial of Cephes' `logf`.
+@inline(__always)
+public func logarithmOfOnePlus(_ x: SIMD8<Float>) -> SIMD8<Float> {
+  let y = x + 1
+  // y = 2ⁿ·m, m in √½ … √2.
+  let bits = unsafeBitCast(y, to: SIMD8<Int32>.self)
+  let n = (bits &- 0x3F35_04F3) &>> 23
+  let m = unsafeBitCast(bits &- (n &<< 23), to: Vector.self)
+  let exponent = convertedToFloat(n)
+  let r = m - 1
+  let square = r * r
+  var p = Vector(all: 7.037_683_6e-2)
+  p = Vector(all: -1.151_461_03e-1).adding(p, times: r)
+  p = Vector(all: 1.167_699_87e-1).adding(p, times: r)
+  p = Vector(all: -1.242_014_08e-1).adding(p, times: r)
+  p = Vector(all: 1.424_932_28e-1).adding(p, times: r)
+  p = Vector(all: -1.666_805_77e-1).adding(p, times: r)
+  p = Vector(all: 2.000_071_48e-1).adding(p, times: r)
+  p = Vector(all: -2.499_999_37e-1).adding(p, times: r)
+  p = Vector(all: 3.333_333_12e-1).adding(p, times: r)
+  p = p * r * square
+  p = p.adding(exponent, times: Vector(all: -2.121_944_4e-4))
+  p = p.adding(square, times: Vector(all: -0.5))
+  return (r + p).adding(exponent, times: Vector(all: 0.693_359_375))
 }
 
 /// e^x, with a relative error under 2e-7; the polynomial of Cephes' `expf`. Arguments below −87 give (almost) 0, above 88 e^88.
 @inline(__always)
 func exponential(_ x: Vector) -> Vector {
   let clamped = x.atLeast(Vector(all: -87.3)).atMost(Vector(all: 88))
-  // Adding 1.5·2²³ rounds to the nearest integer n and leaves n in the low bits.
-  let shifted = Vector(all: 12_582_912).adding(clamped, times: Vector(all: 1.442_695_04))
-  let n = shifted - 12_582_912
+  let shifted = roundingShift.adding(clamped, times: Vector(all: 1.442_695_04))
+  let n = shifted - roundingShift
   var r = clamped.adding(n, times: Vector(all: -0.693_359_375))
   r = r.adding(n, times: Vector(all: 2.121_944_4e-4))
   var p = Vector(all: 1.987_569_15e-4)

@@ -14,9 +14,12 @@ struct CatalogueView {
   private(set) var entries: [Entry?] = []
   /// By row: whether the item may be recommended.
   private(set) var allowed: [Bool] = []
+  /// By item number; −1 for an item without a row.
+  private var rows: [Int32] = []
   /// By row: the number of its item.
   private var owners: [UInt32] = []
-  private var change: UInt64 = 0
+  /// The sequence of the last change that was taken in.
+  private(set) var change: UInt64 = 0
   private static let page = 4096
 
   /// Takes in what changed since the last call.
@@ -40,17 +43,24 @@ struct CatalogueView {
 
   subscript(number: UInt32) -> Entry? { Int(number) < entries.count ? entries[Int(number)] : nil }
 
-  func row(of number: UInt32) -> Int32? { self[number]?.row }
+  func row(of number: UInt32) -> Int32? {
+    guard Int(number) < rows.count, rows[Int(number)] >= 0 else { return nil }
+    return rows[Int(number)]
+  }
 
   private mutating func take(_ item: CatalogueItem) {
     let index = Int(item.number.rawValue)
-    while entries.count <= index { entries.append(nil) }
+    while entries.count <= index {
+      entries.append(nil)
+      rows.append(-1)
+    }
     // Unless the row went to another item meanwhile, whose change comes first.
     if let old = entries[index]?.row, owners[Int(old)] == item.number.rawValue { allowed[Int(old)] = false }
     let description = item.description
     let available = item.state != .retired && description?.available ?? true
     entries[index] = Entry(
       id: item.id, row: item.row.map { Int32(bitPattern: $0) }, available: available, categories: description?.categories ?? [])
+    rows[index] = item.row.map { Int32(bitPattern: $0) } ?? -1
     guard let row = item.row.map({ Int($0) }) else { return }
     while allowed.count <= row {
       allowed.append(false)

@@ -24,6 +24,8 @@ final class Ranking {
   }
   private let ranker = TopKRanker()
   private var catalogue = CatalogueView()
+  /// The newest policy with what is unavailable left out, and the snapshot and the catalogue that it was made of.
+  private var restricted: (snapshot: ModelSnapshot, origin: ModelSnapshot, change: UInt64)?
   /// By the store's type code: whether items with such an interaction are left out.
   private var excludes: [Bool]
   private let typeNames: [String]
@@ -74,8 +76,7 @@ final class Ranking {
     }
     guard !candidates.isEmpty else { return ([], 0) }
     let requests = candidates.map { request($0.sequence) }
-    let lists = ranker.rank(
-      requests, count: settings.pool.size, snapshot: snapshot, allowed: catalogue.allowed, lookup: catalogue.row(of:))
+    let lists = ranker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
     var publications: [Publication] = []
     var pools: [(user: String, pool: PoolRecord)] = []
     var settled: [StaleUser] = []
@@ -116,6 +117,13 @@ final class Ranking {
     }
     for publication in publications { inFlight.insert(publication.user) }
     return (publications, candidates.count)
+  }
+
+  private func available(_ snapshot: ModelSnapshot) -> ModelSnapshot {
+    if let restricted, restricted.origin === snapshot, restricted.change == catalogue.change { return restricted.snapshot }
+    let result = snapshot.restricted(to: catalogue.allowed)
+    restricted = (result, snapshot, catalogue.change)
+    return result
   }
 
   /// The guests' list, when it is another one than was sent before.

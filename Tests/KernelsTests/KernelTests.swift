@@ -1,5 +1,11 @@
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
 @testable import Kernels
 
 /// A seeded generator of test values.
@@ -192,14 +198,80 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     var values = Values(UInt64(seed))
     let columns = Int(values.next() % 3000) + 1
     let k = Int(values.next() % 60) + 1
-    let scores = Matrix((0..<columns).map { _ in Float(values.next() % 500) }, rows: 1, columns: columns)
-    for j in 0..<columns where values.next() % 10 == 0 { scores[0, j] = -.infinity }
+    var scores = (0..<columns).map { _ in Float(values.next() % 500) }
+    for j in 0..<columns where values.next() % 10 == 0 { scores[j] = j % 2 == 0 ? -.infinity : .nan }
     var collector = TopKCollector(k: k)
-    let cut = columns / 2
-    collector.offer(scores.columns(0..<cut), row: 0, firstIndex: 0)
-    collector.offer(scores.columns(cut..<columns), row: 0, firstIndex: cut)
-    let expected = (0..<columns).filter { scores[0, $0] > -.infinity }.sorted { (scores[0, $0], -$0) > (scores[0, $1], -$1) }.prefix(k)
+    collector.offer(1e9, index: 1)
+    collector.removeAll()
+    // In any order.
+    let first = Int(values.next() % UInt64(columns))
+    for j in 0..<columns {
+      let index = (first + j) % columns
+      if scores[index] < collector.threshold { continue }
+      collector.offer(scores[index], index: Int32(index))
+    }
+    let expected = (0..<columns).filter { scores[$0] > -.infinity }.sorted { (scores[$0], -$0) > (scores[$1], -$1) }.prefix(k)
     #expect(collector.sorted().map { Int($0.index) } == Array(expected))
+    #expect(collector.threshold == (expected.count < k ? -.infinity : scores[expected[k - 1]]))
+  }
+
+  /// Rows of many sizes, zeros and some that are not finite among them.
+  @Test(arguments: [(1, 1, 8), (7, 1, 64), (1_024, 3, 64), (1_025, 5, 24), (3_000, 9, 61)])
+  func theSearchInEightBitsMissesNoRowAboveTheThreshold(rows: Int, queries: Int, columns: Int) {
+    var values = Values(UInt64(rows))
+    let matrix = values.matrix(rows, columns)
+    for i in 0..<rows { scale(matrix.rows(i..<i + 1), by: [0, 1e-3, 1, 1, 1, 20][i % 6]) }
+    let bias = values.matrix(1, rows)
+    for j in stride(from: 3, to: rows, by: 11) { bias[0, j] = -.infinity }
+    if rows > 1_500 { matrix[1_400, 2] = .nan }
+    let asked = values.matrix(queries, columns)
+    if queries > 2 { zero(asked.rows(2..<3)) }
+    let scores = (0..<queries).map { query in (0..<rows).map { dot(asked, query, matrix, $0) + bias[0, $0] } }
+    let thresholds = scores.map { $0.filter(\.isFinite).sorted(by: >).prefix(20).last ?? 0 }
+    var found = [Set<Int>](repeating: [], count: queries)
+    var last = [Int](repeating: -1, count: queries)
+    QuantizedMatrix(matrix).search(asked, bias: bias, thresholds: thresholds, arena: Arena()) { query, row in
+      #expect(row > last[query])
+      last[query] = row
+      found[query].insert(row)
+      return thresholds[query]
+    }
+    for query in 0..<queries {
+      let expected = (0..<rows).filter { scores[query][$0] >= thresholds[query] }
+      #expect(found[query].isSuperset(of: expected))
+      // A query of zeros can't tell rows apart by their products.
+      if rows > 1_000, query != 2 { #expect(found[query].count < expected.count + 80, "of query \(query)") }
+    }
+  }
+
+  @Test func theSearchFollowsARisingThreshold() {
+    var values = Values(3)
+    let matrix = values.matrix(5_000, 32)
+    let bias = Matrix(rows: 1, columns: 5_000)
+    let asked = values.matrix(2, 32)
+    let search = QuantizedMatrix(matrix)
+    var collectors = [TopKCollector](repeating: TopKCollector(k: 10), count: 2)
+    var count = 0
+    search.search(asked, bias: bias, thresholds: [-.infinity, -.infinity], arena: Arena()) { query, row in
+      count += 1
+      collectors[query].offer(dot(asked, query, matrix, row), index: Int32(row))
+      return collectors[query].threshold
+    }
+    #expect(count < 1_000)
+    for query in 0..<2 {
+      let expected = (0..<5_000).sorted { dot(asked, query, matrix, $0) > dot(asked, query, matrix, $1) }.prefix(10)
+      #expect(collectors[query].sorted().map { Int($0.index) } == Array(expected))
+    }
+  }
+
+  @Test func theLogarithmOfOnePlusIsThatOfTheLibrary() {
+    var x: Float = 0
+    while x < 1e6 {
+      let found = logarithmOfOnePlus(SIMD8(repeating: x))
+      #expect(abs(found[0] - log1p(x)) < 2e-7 + 2e-7 * log1p(x), "log(1 + \(x))")
+      #expect(found == SIMD8(repeating: found[0]))
+      x = x * 1.01 + 1e-5
+    }
   }
 
   @Test func notANumberAndInfinityAreFound() {

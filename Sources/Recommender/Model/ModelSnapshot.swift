@@ -10,33 +10,50 @@ public final class ModelSnapshot: Sendable {
   public let owners: [ItemNumber?]
   /// v: (rows, d).
   let vectors: Matrix
+  /// The same in 8 bits, for ranking.
+  let quantized: QuantizedMatrix
   /// b: (1, rows); −∞ for a free row, which therefore is never ranked.
   let bias: Matrix
   /// Empty for a reference.
   let neighborhood: Neighborhood
+  /// The row of each item that the neighbourhood has counts of, by item number; −1 for the others.
+  let countedRows: [Int32]
   let encoder: DenseParameters.Encoder
   /// All dense parameters, for the checkpoint of a reference.
   let denseBuffer: FloatBuffer
 
   init(
     version: UInt64, configuration: ModelConfiguration, owners: [ItemNumber?], vectors: Matrix, bias: Matrix, dense: DenseParameters,
-    neighborhood: Neighborhood = Neighborhood(capacity: 0)
+    neighborhood: Neighborhood = Neighborhood(capacity: 0), quantized: QuantizedMatrix? = nil
   ) {
     self.version = version
     self.configuration = configuration
     self.owners = owners
     self.vectors = vectors
+    self.quantized = quantized ?? QuantizedMatrix(vectors)
     self.bias = bias
     self.neighborhood = neighborhood
+    countedRows = neighborhood.rows(of: owners)
     encoder = dense.encoder
     denseBuffer = dense.buffer
   }
 
   /// The same policy with another neighbourhood.
-  func with(_ neighborhood: Neighborhood) -> ModelSnapshot {
+  func with(_ neighborhood: Neighborhood) -> ModelSnapshot { with(neighborhood, bias: bias) }
+
+  /// The same policy, in whose lists only these rows may be.
+  ///
+  /// - Parameter allowed: by row; rows beyond it are not allowed.
+  public func restricted(to allowed: [Bool]) -> ModelSnapshot {
+    let bias = Matrix(rows: 1, columns: rowCount)
+    for row in 0..<rowCount { bias[0, row] = row < allowed.count && allowed[row] ? self.bias[0, row] : -.infinity }
+    return with(neighborhood, bias: bias)
+  }
+
+  private func with(_ neighborhood: Neighborhood, bias: Matrix) -> ModelSnapshot {
     ModelSnapshot(
       version: version, configuration: configuration, owners: owners, vectors: vectors, bias: bias,
-      dense: DenseParameters(configuration, source: denseBuffer), neighborhood: neighborhood)
+      dense: DenseParameters(configuration, source: denseBuffer), neighborhood: neighborhood, quantized: quantized)
   }
 
   /// The rows, free ones included.

@@ -1,3 +1,5 @@
+import Kernels
+
 #if canImport(Glibc)
   import Glibc
 #else
@@ -9,10 +11,12 @@
 ///
 ///     f(s, i) = h(s)·v(i) + b(i) + Σₖ wₖ·ψₖ(s, i)
 ///
-/// ψ being functions of four evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
+/// ψ being functions of five evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
 /// - likeness Σₐ 0.5ᵃ·sim(jₐ, i), with sim = c / √(n(j)·n(i)) · c / (c + 1), c users having had both, n(i) users having had i;
 /// - co-occurrence Σₐ 0.8ᵃ·c / (n(jₐ) + 1), which remembers longer and does not make up for popularity;
 /// - transition Σₐ 0.5ᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j;
+/// - two steps Σⱼ co-occurrence(j)·c(j, i) / (n(j) + 1) over the items j that co-occur most with the context: what goes with what goes with
+///   it, for an i that the context's own items were never seen with;
 /// - repetition, for an i of the context: that it is there, that it is the newest, how often it was come back to. It stands in place
 ///   of the others, for which the user's own counts would speak, and matters where seen items may be recommended again.
 ///
@@ -24,7 +28,7 @@
 public struct Neighborhood: Sendable, Equatable {
   /// ψ of a candidate; the lanes beyond ``featureCount`` are 0.
   typealias Features = SIMD16<Float>
-  static let featureCount = 9
+  static let featureCount = 11
 
   /// How far the evidence is trusted.
   struct Weights: Sendable, Equatable {
@@ -36,13 +40,21 @@ public struct Neighborhood: Sendable, Equatable {
     var steps: UInt32 = 0
 
     /// Σₖ wₖ·ψₖ.
-    func score(_ features: Features) -> Float { (features * self.features).sum() }
+    func score(_ features: Features) -> Float {
+      let sixteen = features * self.features
+      let eight = sixteen.lowHalf + sixteen.highHalf
+      let four = eight.lowHalf + eight.highHalf
+      let two = four.lowHalf + four.highHalf
+      return two.x + two.y
+    }
   }
   /// How many of the last items count towards co-occurrence, in learning and in scoring.
   static let contextLength = 32
   private static let scoredLength = 10
   private static let decay: Float = 0.5
   private static let slowDecay: Float = 0.8
+  /// The items from which a second step is taken.
+  private static let middleCount = 64
 
   /// Neighbours that are kept of each item; 0 leaves the neighbourhood out.
   public let capacity: Int
@@ -148,35 +160,46 @@ public struct Neighborhood: Sendable, Equatable {
     return row
   }
 
+  /// By item number: the item's row among `owners` if its counts are of that item there; −1 else.
+  func rows(of owners: [ItemNumber?]) -> [Int32] {
+    var result: [Int32] = []
+    for (row, owner) in self.owners.enumerated() where row < owners.count && owner != nil && owner == owners[row] {
+      guard let item = owner.map({ Int($0) }) else { continue }
+      if item >= result.count { result += repeatElement(-1, count: max(item + 1 - result.count, result.count / 2)) }
+      result[item] = Int32(row)
+    }
+    return result
+  }
+
   /// The candidates that a context points to. One thread owns it: it keeps scratch memory.
   final class Evidence {
-    private var alike: [Float] = []
-    private var together: [Float] = []
-    private var next: [Float] = []
+    /// Likeness, co-occurrence, transition and two steps of each row.
+    private var evidence: [SIMD4<Float>] = []
     private var occurrences: [Float] = []
     private var newest: Int32?
+    private var middle = TopKCollector(k: Neighborhood.middleCount)
     /// The rows with some evidence.
     private(set) var rows: [Int32] = []
 
-    /// - Parameters:
-    ///   - context: the rows of the context, oldest first.
-    ///   - owners: the items of all rows that may be candidates.
-    func collect(
-      _ neighborhood: Neighborhood, context: some BidirectionalCollection<Int32>, owners: [ItemNumber?], lookup: (ItemNumber) -> Int32?
-    ) {
+    /// - Parameter context: rows of the snapshot, oldest first.
+    func collect(_ snapshot: ModelSnapshot, context: some BidirectionalCollection<Int32>) {
       clear()
-      let rowCount = owners.count
-      let isCounted = { (row: Int) in row < neighborhood.owners.count && row < rowCount && neighborhood.owners[row] == owners[row] }
-      if together.count < rowCount {
-        alike += repeatElement(0, count: rowCount - alike.count)
-        together += repeatElement(0, count: rowCount - together.count)
-        next += repeatElement(0, count: rowCount - next.count)
-        occurrences += repeatElement(0, count: rowCount - occurrences.count)
+      if occurrences.count < snapshot.rowCount {
+        evidence += repeatElement(.zero, count: snapshot.rowCount - evidence.count)
+        occurrences += repeatElement(0, count: snapshot.rowCount - occurrences.count)
       }
       newest = context.last
       for row in context {
-        touch(Int(row))
+        add(.zero, to: Int(row))
         occurrences[Int(row)] += 1
+      }
+      let neighborhood = snapshot.neighborhood
+      let users = neighborhood.users
+      let rowOfItem = snapshot.countedRows
+      // The row of a counted item that is no item of the context.
+      func candidate(_ item: ItemNumber) -> Int? {
+        guard Int(item) < rowOfItem.count, case let row = Int(rowOfItem[Int(item)]), row >= 0, occurrences[row] == 0 else { return nil }
+        return row
       }
       var weight: Float = 1
       var slowWeight: Float = 1
@@ -186,22 +209,25 @@ public struct Neighborhood: Sendable, Equatable {
           weight *= Neighborhood.decay
           slowWeight *= Neighborhood.slowDecay
         }
-        guard isCounted(row) else { continue }
-        let users = neighborhood.users[row]
-        let table = neighborhood.together
-        for entry in table.rows[row] {
-          guard let other = lookup(entry.item).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
+        guard row < neighborhood.owners.count, neighborhood.owners[row] == snapshot.owners[row] else { continue }
+        for entry in neighborhood.together.rows[row] {
+          guard let other = candidate(entry.item) else { continue }
           let count = entry.count
-          let norm = (max(1, users) * max(1, neighborhood.users[other])).squareRoot()
-          touch(other)
-          alike[other] += weight * count * count / ((count + 1) * norm)
-          together[other] += slowWeight * count / (users + 1)
+          let norm = (max(1, users[row]) * max(1, users[other])).squareRoot()
+          add([weight * count * count / ((count + 1) * norm), slowWeight * count / (users[row] + 1), 0, 0], to: other)
         }
-        let transitions = neighborhood.next
-        for entry in transitions.rows[row] {
-          guard let other = lookup(entry.item).map({ Int($0) }), isCounted(other), occurrences[other] == 0 else { continue }
-          touch(other)
-          next[other] += weight * entry.count / (users + 1)
+        for entry in neighborhood.next.rows[row] {
+          guard let other = candidate(entry.item) else { continue }
+          add([0, 0, weight * entry.count / (users[row] + 1), 0], to: other)
+        }
+      }
+      middle.removeAll()
+      for row in rows where evidence[Int(row)][1] > middle.threshold { middle.offer(evidence[Int(row)][1], index: row) }
+      for (together, row) in middle.sorted() where together > 0 {
+        let share = together / (users[Int(row)] + 1)
+        for entry in neighborhood.together.rows[Int(row)] {
+          guard let other = candidate(entry.item) else { continue }
+          add([0, 0, 0, share * entry.count], to: other)
         }
       }
     }
@@ -209,27 +235,25 @@ public struct Neighborhood: Sendable, Equatable {
     /// ψ of a row.
     func features(_ row: Int32) -> Features {
       let index = Int(row)
-      var features = Features.zero
-      for (k, evidence) in [alike[index], together[index], next[index]].enumerated() {
-        features[2 * k] = log1p(10 * evidence)
-        features[2 * k + 1] = log1p(100 * evidence)
-      }
+      var scaled = SIMD8<Float>.zero
+      scaled.evenHalf = evidence[index] * 10
+      scaled.oddHalf = evidence[index] * 100
+      var features = Features(lowHalf: logarithmOfOnePlus(scaled), highHalf: .zero)
       guard occurrences[index] > 0 else { return features }
-      features[6] = 1
-      features[7] = row == newest ? 1 : 0
-      features[8] = log(occurrences[index])
+      features[8] = 1
+      features[9] = row == newest ? 1 : 0
+      features[10] = log(occurrences[index])
       return features
     }
 
-    private func touch(_ row: Int) {
-      if together[row] == 0, next[row] == 0, occurrences[row] == 0 { rows.append(Int32(row)) }
+    private func add(_ more: SIMD4<Float>, to row: Int) {
+      if evidence[row] == .zero, occurrences[row] == 0 { rows.append(Int32(row)) }
+      evidence[row] += more
     }
 
     private func clear() {
       for row in rows {
-        alike[Int(row)] = 0
-        together[Int(row)] = 0
-        next[Int(row)] = 0
+        evidence[Int(row)] = .zero
         occurrences[Int(row)] = 0
       }
       rows.removeAll(keepingCapacity: true)

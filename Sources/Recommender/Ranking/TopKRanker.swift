@@ -27,12 +27,14 @@ public struct RankedItem: Sendable, Equatable {
   }
 }
 
-/// The exact top of the whole catalogue for a batch of users: scores come from one product for each tile of items, and a running
-/// threshold keeps the best, so that no full vector of scores is ever in memory.
+/// The exact top of the whole catalogue for a batch of users: a search in 8 bits finds the rows that may be above a running threshold,
+/// whose scores are then computed; no vector of all scores is ever in memory.
 public final class TopKRanker {
   private let arena = Arena()
   private let encoderArena = Arena()
   private var collectors: [TopKCollector] = []
+  private var settled: [RowSet] = []
+  /// Rows whose scores are in memory at a time where all are needed.
   private let tile = 2048
   /// Sequences that are encoded at a time: what bounds the encoder's memory.
   private let encodedTogether = 32
@@ -41,40 +43,54 @@ public final class TopKRanker {
   public init() {}
 
   /// - Parameters:
-  ///   - allowed: false for rows that may be in nobody's list (unavailable items); empty allows all.
+  ///   - snapshot: rows that may be in nobody's list are left out by ``ModelSnapshot/restricted(to:)``.
   ///   - lookup: the row of an item number; nil when it is no more.
   /// - Returns: for each request at most `count` items, best first; empty when nothing of the context is known.
   public func rank(
-    _ requests: [RankingRequest], count: Int, snapshot: ModelSnapshot, allowed: [Bool] = [], lookup: (ItemNumber) -> Int32?
+    _ requests: [RankingRequest], count: Int, snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
   ) -> [[RankedItem]] {
     guard count > 0, snapshot.rowCount > 0 else { return requests.map { _ in [] } }
     let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
-    while collectors.count < requests.count || collectors.first.map({ $0.k != count }) == true {
-      collectors = (0..<max(requests.count, collectors.count)).map { _ in TopKCollector(k: count) }
+    reserve(slots.count, count: count, rows: snapshot.rowCount)
+    var marked: [[Int32]] = []
+    for (i, slot) in slots.enumerated() {
+      collectors[i].removeAll()
+      // What the user may not have, and what the neighbourhood knows, is settled before the search, and starts the threshold high.
+      var rows = requests[slot].excluded.filter { 0..<Int32(snapshot.rowCount) ~= $0 }
+      for row in rows { settled[i].insert(row) }
+      for (row, score) in boosts(contexts[i], snapshot) where !settled[i].contains(row) {
+        collectors[i].offer(exactScore(hidden, i, row, snapshot) + score, index: row)
+        settled[i].insert(row)
+        rows.append(row)
+      }
+      marked.append(rows)
     }
-    for slot in slots { collectors[slot].removeAll() }
-    // Sorted by row, so that each tile takes up where the last one stopped.
-    let excluded = slots.map { requests[$0].excluded.sorted() }
-    var position = [Int](repeating: 0, count: slots.count)
-    let boosts = contexts.map { self.boosts($0, snapshot, lookup) }
-    forEachTile(hidden, boosts, snapshot) { range, scores in
-      if !allowed.isEmpty {
-        for row in range where row >= allowed.count || !allowed[row] {
-          for i in slots.indices { scores[i, row - range.lowerBound] = -.infinity }
-        }
-      }
-      for (i, slot) in slots.enumerated() {
-        while position[i] < excluded[i].count, Int(excluded[i][position[i]]) < range.upperBound {
-          let row = Int(excluded[i][position[i]])
-          if row >= range.lowerBound { scores[i, row - range.lowerBound] = -.infinity }
-          position[i] += 1
-        }
-        collectors[slot].offer(scores, row: i, firstIndex: range.lowerBound)
-      }
+    let thresholds = slots.indices.map { collectors[$0].threshold }
+    snapshot.quantized.search(hidden, bias: snapshot.bias, thresholds: thresholds, arena: arena) { i, row in
+      let row = Int32(row)
+      if !settled[i].contains(row) { collectors[i].offer(exactScore(hidden, i, row, snapshot), index: row) }
+      return collectors[i].threshold
     }
     var result = [[RankedItem]](repeating: [], count: requests.count)
-    for slot in slots { result[slot] = collectors[slot].sorted().map { RankedItem(row: $0.index, score: $0.score) } }
+    for (i, slot) in slots.enumerated() {
+      result[slot] = collectors[i].sorted().map { RankedItem(row: $0.index, score: $0.score) }
+      for row in marked[i] { settled[i].remove(row) }
+    }
     return result
+  }
+
+  private func reserve(_ requests: Int, count: Int, rows: Int) {
+    if collectors.count < requests || collectors.first?.k != count {
+      collectors = Array(repeating: TopKCollector(k: count), count: max(requests, collectors.count))
+    }
+    if settled.count < requests || settled[0].capacity < rows {
+      settled = Array(repeating: RowSet(capacity: rows), count: max(requests, settled.count))
+    }
+  }
+
+  /// f(s, i) without the neighbourhood.
+  private func exactScore(_ hidden: Matrix, _ i: Int, _ row: Int32, _ snapshot: ModelSnapshot) -> Float {
+    dot(hidden, i, snapshot.vectors, Int(row)) + snapshot.bias[0, Int(row)]
   }
 
   /// The place of one row among all that are not excluded, from 0; ties count against it. What full-ranking evaluation needs, without a
@@ -83,13 +99,13 @@ public final class TopKRanker {
     of targets: [Int32], _ requests: [RankingRequest], snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
   ) -> [Int?] {
     let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
-    let boosts = contexts.map { self.boosts($0, snapshot, lookup) }
+    let boosts = contexts.map { context in self.boosts(context, snapshot).sorted { $0.row < $1.row } }
     var result = [Int?](repeating: nil, count: requests.count)
     var own = [Float](repeating: 0, count: slots.count)
     for (i, slot) in slots.enumerated() {
       let row = Int(targets[slot])
       guard 0..<snapshot.rowCount ~= row else { continue }
-      own[i] = dot(hidden, i, snapshot.vectors, row) + snapshot.bias[0, row] + (boosts[i].first { Int($0.row) == row }?.score ?? 0)
+      own[i] = exactScore(hidden, i, targets[slot], snapshot) + (boosts[i].first { Int($0.row) == row }?.score ?? 0)
       result[slot] = 0
     }
     let excluded = slots.map { Set(requests[$0].excluded) }
@@ -107,6 +123,8 @@ public final class TopKRanker {
   }
 
   /// Calls the body with the scores of each tile of rows in turn: (requests, rows of the tile).
+  ///
+  /// - Parameter boosts: of each request by rising row.
   private func forEachTile(
     _ hidden: Matrix, _ boosts: [[(row: Int32, score: Float)]], _ snapshot: ModelSnapshot, _ body: (Range<Int>, Matrix) -> Void
   ) {
@@ -125,13 +143,11 @@ public final class TopKRanker {
     }
   }
 
-  /// What the neighbourhood adds to the scores, by rising row.
-  private func boosts(
-    _ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot, _ lookup: (ItemNumber) -> Int32?
-  ) -> [(row: Int32, score: Float)] {
+  /// What the neighbourhood adds to the scores.
+  private func boosts(_ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot) -> [(row: Int32, score: Float)] {
     guard snapshot.neighborhood.capacity > 0 else { return [] }
-    evidence.collect(snapshot.neighborhood, context: context.map(\.row), owners: snapshot.owners, lookup: lookup)
-    return evidence.rows.map { ($0, snapshot.neighborhood.weights.score(evidence.features($0))) }.sorted { $0.row < $1.row }
+    evidence.collect(snapshot, context: context.map(\.row))
+    return evidence.rows.map { ($0, snapshot.neighborhood.weights.score(evidence.features($0))) }
   }
 
   /// - Returns: where the next tile goes on.
@@ -196,4 +212,19 @@ public final class TopKRanker {
     }
     return input
   }
+}
+
+/// Rows of the catalogue, a bit for each.
+private struct RowSet {
+  private var words: [UInt64]
+
+  init(capacity: Int) { words = Array(repeating: 0, count: (capacity + 63) / 64) }
+
+  var capacity: Int { words.count * 64 }
+
+  func contains(_ row: Int32) -> Bool { words[Int(row) >> 6] & Self.bit(row) != 0 }
+  mutating func insert(_ row: Int32) { words[Int(row) >> 6] |= Self.bit(row) }
+  mutating func remove(_ row: Int32) { words[Int(row) >> 6] &= ~Self.bit(row) }
+
+  private static func bit(_ row: Int32) -> UInt64 { 1 << UInt64(row & 63) }
 }

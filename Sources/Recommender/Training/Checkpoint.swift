@@ -4,7 +4,7 @@ import Kernels
 /// A checkpoint is a safetensors file with everything that learning goes on from: parameters, both moments, the reference, the reservoir,
 /// the random numbers' state, the cursor. `train, stop, restart, train` then equals `train`, bit for bit.
 extension OnlineLearner {
-  static let formatVersion = "1"
+  static let formatVersion = "2"
   private static let free = ItemNumber.max
   private static let checksumKey = "checksum"
 

@@ -89,7 +89,7 @@ final class NeighborhoodCalibration {
     scale(logits, by: trust.scale)
     var features: [[(row: Int32, values: Neighborhood.Features)]] = []
     for (i, slot) in slots.enumerated() {
-      evidence.collect(snapshot.neighborhood, context: contexts[i].map(\.row), owners: snapshot.owners, lookup: lookup)
+      evidence.collect(snapshot, context: contexts[i].map(\.row))
       let found = evidence.rows.map { (row: $0, values: evidence.features($0)) }
       for (row, values) in found { logits[i, Int(row)] += trust.scale * trust.score(values) }
       for row in requests[requests.startIndex + slot].excluded { logits[i, Int(row)] = -.infinity }

@@ -25,7 +25,7 @@ struct NeighborhoodTests {
         for end in 1...history.count { neighborhood.observe(history.prefix(end), catalogue: trainer.catalogue) }
         histories.append(history)
       }
-      neighborhood.weights.features = [0.5, 0.2, 0.3, -0.1, 0.7, 0.1, -0.3, 0.6, 0.4, 0, 0, 0, 0, 0, 0, 0]
+      neighborhood.weights.features = [0.5, 0.2, 0.3, -0.1, 0.7, 0.1, 0.3, -0.2, -0.3, 0.6, 0.4, 0, 0, 0, 0, 0]
     }
 
     var snapshot: ModelSnapshot { trainer.snapshot(version: 1, neighborhood: neighborhood) }
@@ -33,9 +33,21 @@ struct NeighborhoodTests {
     func lookup(_ item: ItemNumber) -> Int32? { trainer.catalogue.row(of: item) }
 
     /// The evidences by their definition, counted anew from the histories.
-    func evidence(_ context: [ItemNumber], _ candidate: ItemNumber) -> (alike: Double, together: Double, next: Double) {
+    func evidence(_ context: [ItemNumber], _ candidate: ItemNumber) -> (alike: Double, together: Double, next: Double, twoSteps: Double) {
       func users(_ item: ItemNumber) -> Double { Double(histories.count { $0.contains(item) }) }
-      var result = (alike: 0.0, together: 0.0, next: 0.0)
+      func both(_ a: ItemNumber, _ b: ItemNumber) -> Double { Double(histories.count { $0.contains(a) && $0.contains(b) }) }
+      var result = oneStep(context, candidate)
+      for middle in ItemNumber(0)..<15 where middle != candidate && !context.contains(middle) {
+        result.twoSteps += oneStep(context, middle).together * both(middle, candidate) / (users(middle) + 1)
+      }
+      return result
+    }
+
+    private func oneStep(
+      _ context: [ItemNumber], _ candidate: ItemNumber
+    ) -> (alike: Double, together: Double, next: Double, twoSteps: Double) {
+      func users(_ item: ItemNumber) -> Double { Double(histories.count { $0.contains(item) }) }
+      var result = (alike: 0.0, together: 0.0, next: 0.0, twoSteps: 0.0)
       var weight = 1.0
       var slowWeight = 1.0
       for item in context.reversed() {
@@ -63,13 +75,12 @@ struct NeighborhoodTests {
     let snapshot = subject.snapshot
     for history in subject.histories.prefix(10) {
       let context = Array(history.prefix(5))
-      evidence.collect(
-        subject.neighborhood, context: context.compactMap(subject.lookup), owners: snapshot.owners, lookup: subject.lookup)
+      evidence.collect(snapshot, context: context.compactMap(subject.lookup))
       for item in ItemNumber(0)..<15 where !context.contains(item) {
         let expected = subject.evidence(context, item)
         let features = evidence.features(subject.lookup(item)!)
-        let plain = [expected.alike, expected.together, expected.next].flatMap { [10 * $0, 100 * $0] }
-        for k in 0..<6 { #expect(abs(Double(features[k]) - log(1 + plain[k])) < 1e-4) }
+        let plain = [expected.alike, expected.together, expected.next, expected.twoSteps].flatMap { [10 * $0, 100 * $0] }
+        for k in 0..<8 { #expect(abs(Double(features[k]) - log(1 + plain[k])) < 1e-4) }
       }
     }
   }
@@ -93,10 +104,10 @@ struct NeighborhoodTests {
     subject.trainer.catalogue.retire(item: 4)
     subject.trainer.catalogue.describe(item: 50, row: row, content: [], attributes: [])
     let evidence = Neighborhood.Evidence()
-    evidence.collect(subject.neighborhood, context: [row], owners: subject.snapshot.owners, lookup: subject.lookup)
+    evidence.collect(subject.snapshot, context: [row])
     #expect(evidence.rows == [row])
     // Nor is the item that is no more a neighbour of others.
-    evidence.collect(subject.neighborhood, context: [subject.lookup(1)!], owners: subject.snapshot.owners, lookup: subject.lookup)
+    evidence.collect(subject.snapshot, context: [subject.lookup(1)!])
     #expect(evidence.rows.contains(subject.lookup(2)!) && !evidence.rows.contains(row))
     subject.neighborhood.observe([50, 1], catalogue: subject.trainer.catalogue)
     #expect(subject.neighborhood.next.rows[Int(row)].count == 1)
@@ -114,9 +125,7 @@ struct NeighborhoodTests {
     let without = ranker.rank(requests, count: items, snapshot: plain, lookup: subject.lookup)
     let evidence = Neighborhood.Evidence()
     for (index, request) in requests.enumerated() {
-      evidence.collect(
-        subject.neighborhood, context: request.events.suffix(6).compactMap { subject.lookup($0.item) }, owners: snapshot.owners,
-        lookup: subject.lookup)
+      evidence.collect(snapshot, context: request.events.suffix(6).compactMap { subject.lookup($0.item) })
       var expected = [Int32: Float](uniqueKeysWithValues: without[index].map { ($0.row, $0.score) })
       for row in evidence.rows { expected[row]! += subject.neighborhood.weights.score(evidence.features(row)) }
       let best = expected.sorted { $0.value > $1.value }.prefix(50).map(\.value)
@@ -129,8 +138,8 @@ struct NeighborhoodTests {
   /// The mean loss of the whole policy as a function of (u, τ), by its definition.
   private func loss(_ subject: Subject, _ examples: [TrainingExample], recommendsSeen: Bool, _ point: [Double]) -> Double {
     var neighborhood = subject.neighborhood
-    neighborhood.weights.scale = Float(point[9])
-    for k in 0..<9 { neighborhood.weights.features[k] = Float(point[k] / point[9]) }
+    neighborhood.weights.scale = Float(point[Neighborhood.featureCount])
+    for k in 0..<Neighborhood.featureCount { neighborhood.weights.features[k] = Float(point[k] / point[Neighborhood.featureCount]) }
     let snapshot = subject.trainer.snapshot(version: 1, neighborhood: neighborhood)
     let ranker = TopKRanker()
     var sum = 0.0
@@ -140,14 +149,14 @@ struct NeighborhoodTests {
         events: Array(context), excluded: recommendsSeen ? [] : context.compactMap { subject.lookup($0.item) })
       let list = ranker.rank([request], count: 30, snapshot: snapshot, lookup: subject.lookup)[0]
       let target = subject.lookup(example.events.last!.item)!
-      let logits = list.map { point[9] * Double($0.score) }
-      sum += log(logits.reduce(0.0) { $0 + exp($1) }) - point[9] * Double(list.first { $0.row == target }!.score)
+      let logits = list.map { point[Neighborhood.featureCount] * Double($0.score) }
+      sum += log(logits.reduce(0.0) { $0 + exp($1) }) - point[Neighborhood.featureCount] * Double(list.first { $0.row == target }!.score)
     }
     return sum / Double(examples.count)
   }
 
   private func point(_ weights: Neighborhood.Weights) -> [Double] {
-    (0..<9).map { Double(weights.features[$0] * weights.scale) } + [Double(weights.scale)]
+    (0..<Neighborhood.featureCount).map { Double(weights.features[$0] * weights.scale) } + [Double(weights.scale)]
   }
 
   @Test(arguments: [false, true])
@@ -168,11 +177,11 @@ struct NeighborhoodTests {
       examples.map { ($0, 1) }, recommendsSeen: recommendsSeen, snapshot: subject.snapshot, lookup: subject.lookup)
     #expect(sums.weight == 40)
     let h = 0.05
-    for j in 0..<10 {
+    for j in 0...Neighborhood.featureCount {
       #expect(abs(Double(sums.gradient[j]) / 40 - (at((j, h)) - at((j, -h))) / (2 * h)) < 5e-3, "by parameter \(j)")
       for k in 0...j {
         let mixed = at((j, h), (k, h)) - at((j, h), (k, -h)) - at((j, -h), (k, h)) + at((j, -h), (k, -h))
-        #expect(abs(Double(sums.curvature[j][k]) / 40 - mixed / (4 * h * h)) < 1e-2, "by parameters \(j) and \(k)")
+        #expect(abs(Double(sums.curvature[j][k]) / 40 - mixed / (4 * h * h)) < 5e-2, "by parameters \(j) and \(k)")
       }
     }
   }
@@ -200,11 +209,11 @@ struct NeighborhoodTests {
     }
     let found = point(subject.neighborhood.weights)
     let least = loss(subject, examples, recommendsSeen: true, found)
-    for k in 0..<10 {
+    for k in 0...Neighborhood.featureCount {
       for move in [-0.1, 0.1] {
         var moved = found
         // τ has a bound, where a random encoder takes it to.
-        if k == 9, moved[k] + move < 0.1 { continue }
+        if k == Neighborhood.featureCount, moved[k] + move < 0.1 { continue }
         moved[k] += move
         #expect(loss(subject, examples, recommendsSeen: true, moved) > least - 1e-4)
       }
@@ -214,13 +223,12 @@ struct NeighborhoodTests {
   @Test func anItemOfTheContextIsJudgedByRepetitionAlone() {
     let subject = Subject(items: 15, users: 30, capacity: 15, seed: 10)
     let evidence = Neighborhood.Evidence()
-    evidence.collect(
-      subject.neighborhood, context: [3, 7, 3, 9].map { subject.lookup($0)! }, owners: subject.snapshot.owners, lookup: subject.lookup)
-    #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0])
-    #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-    #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 0, 0, 1, 0, log(2), 0, 0, 0, 0, 0, 0, 0])
+    evidence.collect(subject.snapshot, context: [3, 7, 3, 9].map { subject.lookup($0)! })
+    #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, log(2), 0, 0, 0, 0, 0])
     let other = evidence.features(subject.lookup(5)!)
-    #expect(other[6] == 0 && other[7] == 0 && other[8] == 0)
+    #expect(other[8] == 0 && other[9] == 0 && other[10] == 0)
   }
 
   @Test(arguments: [(Float(9), Float(1)), (1, 9), (1, 0)])
@@ -237,7 +245,7 @@ struct NeighborhoodTests {
     }
     learner.renewSnapshot()
     let evidence = Neighborhood.Evidence()
-    evidence.collect(learner.neighborhood, context: [5], owners: learner.snapshot.owners, lookup: learner.catalogue.row(of:))
+    evidence.collect(learner.snapshot, context: [5])
     let features = (evidence.features(11), evidence.features(12))
     #expect((features.0[0] > features.1[0]) == (first > second) && (features.0[4] > features.1[4]) == (first > second))
     #expect(abs(exp(features.0[4]) - 1 - (exp(features.1[4]) - 1) * first / max(second, 1e-9)) < 1e-3 || second == 0 && features.1[4] == 0)
