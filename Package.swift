@@ -103,7 +103,8 @@ let package = Package(
     .executableTarget(
       name: "rodpod-bench",
       dependencies: [
-        "Kernels", "Recommender", "Events", "StateStore", "Datasets", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Kernels", "Recommender", "Events", "StateStore", "Datasets", "Pipeline", "Kafka", "Settings", "DaemonSupport", "TestSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log"),
       ], path: "Benchmarks/Speed", swiftSettings: numeric),
 
     // Tests mirror the sources.

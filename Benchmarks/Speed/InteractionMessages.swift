@@ -14,15 +14,18 @@ struct InteractionMessages {
 
   var byteCount: Int { bytes.count }
 
-  init(count: Int, users: Int, items: Int) {
+  /// - Parameter inOrder: whether the events of the day come as they happened, or in no order.
+  init(count: Int, users: Int, items: Int, inOrder: Bool = false) {
     var random = Xoshiro256(seed: 1)
-    for _ in 0..<count { append(random.next(below: users), random.next(below: items), &random) }
+    let day = 86_400_000
+    for index in 0..<count {
+      append(random.next(below: users), random.next(below: items), inOrder ? day / count * index : random.next(below: day), &random)
+    }
   }
 
   /// Every fifth message is a rating with its value, every other fifth has a session.
-  private mutating func append(_ user: Int, _ item: Int, _ random: inout Xoshiro256) {
+  private mutating func append(_ user: Int, _ item: Int, _ milliseconds: Int, _ random: inout Xoshiro256) {
     let type = random.next(below: Self.types.count)
-    let milliseconds = random.next(below: 86_400_000)
     var interaction = Interaction(
       user: "u-\(user)", item: "sku-\(item)", type: UInt8(type), time: midnight + Int64(milliseconds))
     var text =
@@ -50,6 +53,8 @@ struct InteractionMessages {
     return digits(seconds / 3600, 2) + ":" + digits(seconds / 60 % 60, 2) + ":" + digits(seconds % 60, 2) + "."
       + digits(milliseconds % 1000, 3)
   }
+
+  func message(_ index: Int) -> [UInt8] { Array(bytes[ends[index]..<ends[index + 1]]) }
 
   func decode(_ index: Int, _ decoder: inout InteractionDecoder) -> DecodedInteraction {
     decoder.decode(

@@ -38,7 +38,7 @@ struct RodpodBench: ParsableCommand {
       case .rank: try rankingBenchmarks(timer, report, machine)
       case .ingest:
         try decodingBenchmark(timer, report)
-        report.miss("ingest.events_per_second")
+        try ingestBenchmark(report)
       case .e2e: ["e2e.latency_ms", "e2e.sustained_events_per_second"].forEach(report.miss)
       case .store:
         try storeBenchmark(report)

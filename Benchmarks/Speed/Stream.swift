@@ -1,0 +1,87 @@
+import Dispatch
+import Events
+import Kafka
+import Synchronization
+import TestSupport
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Darwin
+#endif
+
+/// Topics of one benchmark on a broker, and what it sends there.
+struct Stream {
+  let bootstrapServers: String
+  let topic: String
+  let partitions: Int
+
+  /// noida-db answers a fetch with all that there is.
+  static let fetching = ["receive.message.max.bytes": "1000000000"]
+
+  /// Makes the topic.
+  init(_ broker: Broker, _ name: String, partitions: Int = 4) throws {
+    bootstrapServers = broker.bootstrapServers
+    topic = uniqueName(name)
+    self.partitions = partitions
+    let admin = try AdminClient(properties: ["bootstrap.servers": bootstrapServers])
+    _ = try admin.ensureTopics([TopicSpecification(topic, partitionCount: partitions, replicationFactor: 1)], within: .seconds(30))
+  }
+
+  /// Sends all messages and waits until the broker has them.
+  func send(_ messages: InteractionMessages) throws {
+    let producer = try Producer(properties: ["bootstrap.servers": bootstrapServers, "linger.ms": "20"])
+    defer { producer.close(within: .seconds(5)) }
+    var acknowledged = 0
+    func take(_ result: ProducerPollResult) throws {
+      for report in result.deliveries { _ = try report.result.get() }
+      acknowledged += result.deliveries.count
+    }
+    for index in messages.expected.indices {
+      while try producer.produce(topic: topic, key: Array(messages.expected[index].user.utf8), value: messages.message(index)) == .queueFull {
+        try take(producer.poll(timeout: .milliseconds(50)))
+      }
+    }
+    while acknowledged < messages.expected.count { try take(producer.flush(within: .seconds(1))) }
+  }
+
+  /// Reads so many messages from the start and does nothing with them: what librdkafka can do with this broker.
+  ///
+  /// - Returns: messages for each second of CPU time, from the first to the last.
+  func consume(_ count: Int) throws -> Double {
+    let consumer = try Consumer(properties: ["bootstrap.servers": bootstrapServers, "group.id": uniqueName("bench")].merging(Self.fetching) { $1 })
+    defer { consumer.close(within: .seconds(5)) }
+    try consumer.assign(Dictionary(uniqueKeysWithValues: (0..<Int32(partitions)).map { (TopicPartition(topic, $0), .beginning) }))
+    var bytes = 0
+    var (taken, first): (Int, (taken: Int, time: Double)?) = (0, nil)
+    while taken < count {
+      let result = consumer.poll(maximumCount: 10_000, timeout: .milliseconds(100)) { bytes += $0.byteCount }
+      taken += result.messageCount
+      if first == nil, taken > 0 { first = (taken, processTime()) }
+    }
+    guard let first, bytes > 0 else { throw BenchmarkError("nothing was read") }
+    return Double(taken - first.taken) / (processTime() - first.time)
+  }
+}
+
+/// The CPU time of all threads of this process, in seconds: what the work would take on one core.
+func processTime() -> Double {
+  var time = timespec()
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+  return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+}
+
+/// Waits for asynchronous work on the calling thread, which stays the one that is timed.
+func waitFor<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) throws -> Value {
+  let done = DispatchSemaphore(value: 0)
+  let result = Mutex<Result<Value, any Error>?>(nil)
+  Task {
+    let value: Result<Value, any Error>
+    do { value = .success(try await body()) } catch { value = .failure(error) }
+    result.withLock { $0 = value }
+    done.signal()
+  }
+  done.wait()
+  guard let value = result.withLock({ $0 }) else { throw BenchmarkError("nothing came of it") }
+  return try value.get()
+}
