@@ -2,13 +2,13 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
-TEST_PACKAGES := python3-venv systemd
+TEST_PACKAGES := systemd
 BROKER := noida-db==0.2.3
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BUILD := swift build -c release
 
-.PHONY: demo test build bench bench-peers build-bench quality dependencies test-dependencies clean
+.PHONY: demo test build bench bench-peers build-bench quality broker dependencies test-dependencies clean
 
 demo: build
 	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
@@ -31,7 +31,8 @@ bench-peers: build-bench
 	@.venv-bench/bin/pip freeze | grep -qx '$(TORCH)' || .venv-bench/bin/pip install -q --extra-index-url $(TORCH_INDEX) $(TORCH) numpy
 	.venv-bench/bin/python Benchmarks/peers.py $(GROUP)
 
-build-bench: dependencies
+build-bench: dependencies broker
+	$(BUILD) --product rodpod
 	$(BUILD) --product rodpod-bench
 
 # The tables of Benchmarks/RESULTS.md, from the folders of the data sets: make quality BEAUTY=DIR DIGINETICA=DIR MOVIELENS=DIR [ONLY="NAME …"]
@@ -43,11 +44,15 @@ dependencies:
 	@command -v swift >/dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install/linux/"; exit 1; }
 	@dpkg -s $(PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(PACKAGES); }
 
-# The broker of the tests is a separate process. RODPOD_TEST_BOOTSTRAP names another one, but not for the tests that stop and start theirs.
-test-dependencies: dependencies
-	@dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(TEST_PACKAGES); }
+# A broker for the tests and the benchmarks.
+broker:
+	@dpkg -s python3-venv >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends python3-venv; }
 	@[ -x .kafka/bin/pip ] || python3 -m venv .kafka
-	@.kafka/bin/pip install -q $(BROKER)
+	@.kafka/bin/pip freeze | grep -qix '$(BROKER)' || .kafka/bin/pip install -q $(BROKER)
+
+# The broker of the tests is a separate process. RODPOD_TEST_BOOTSTRAP names another one, but not for the tests that stop and start theirs.
+test-dependencies: dependencies broker
+	@dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(TEST_PACKAGES); }
 
 clean:
 	rm -rf .build

@@ -6,7 +6,7 @@
 
 /// The figures by name: a line of the table as soon as each is known, and at the end one JSON object.
 final class Report {
-  private var figures: [(name: String, value: Double?)] = []
+  private var figures: [(name: String, value: Double)] = []
 
   init() { line("figure", "median", "best", "unit", "core") }
 
@@ -23,15 +23,9 @@ final class Report {
     line(name, format(value), "", unit, "")
   }
 
-  /// A figure that is wanted and not there yet.
-  func miss(_ name: String) {
-    figures.append((name, nil))
-    line(name, "not measured", "", "", "")
-  }
-
-  /// One object, in the order of the table; null is a figure that was not measured.
+  /// One object, in the order of the table; null is a figure that is not finite.
   var json: String {
-    let fields = figures.map { name, value in "  \"\(name)\": " + (value.flatMap { $0.isFinite ? "\($0)" : nil } ?? "null") }
+    let fields = figures.map { name, value in "  \"\(name)\": " + (value.isFinite ? "\(value)" : "null") }
     return "{\n" + fields.joined(separator: ",\n") + "\n}\n"
   }
 

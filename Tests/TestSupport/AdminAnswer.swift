@@ -1,19 +1,19 @@
 import Foundation
 
 /// An answer of the admin server.
-struct AdminAnswer {
-  var status: Int
-  var body: String
+public struct AdminAnswer {
+  public var status: Int
+  public var body: String
 
   /// The value of a metric's sample as it stands in the text, such as `rodpod_x_total{reason="y"}`.
-  func metric(_ sample: String) -> Double? {
+  public func metric(_ sample: String) -> Double? {
     body.split(separator: "\n").first { $0.hasPrefix(sample + " ") }.flatMap { Double($0.dropFirst(sample.count + 1)) }
   }
 }
 
 /// Asks the admin server on this machine, with a connection of its own.
 /// - Returns: nil when nobody answers.
-func askAdmin(_ path: String, method: String = "GET", port: Int) -> AdminAnswer? {
+public func askAdmin(_ path: String, method: String = "GET", port: Int) -> AdminAnswer? {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
   guard descriptor >= 0 else { return nil }
   defer { close(descriptor) }
