@@ -9,6 +9,8 @@ final class DaemonRun {
   private let bootstrapServers: String
   private let process = Process()
   private let adminPort: Int
+  /// The daemon does not outlive this program.
+  private var watchdog: Watchdog?
 
   init(_ broker: Broker) throws {
     bootstrapServers = broker.bootstrapServers
@@ -52,6 +54,7 @@ final class DaemonRun {
     process.standardError = try FileHandle(forWritingTo: log)
     let start = ContinuousClock.now
     try process.runUnmasked()
+    watchdog = try Watchdog(of: process.processIdentifier, removing: folder)
     let (process, log) = (process, log)
     try waitFor {
       try await waitUntil("the daemon is ready", within: .seconds(60)) {
@@ -66,6 +69,7 @@ final class DaemonRun {
     guard process.isRunning else { return }
     process.terminate()
     process.waitUntilExit()
+    watchdog?.dismiss()
   }
 
   /// What is in memory beside files: neither LMDB's pages nor the program, in bytes.

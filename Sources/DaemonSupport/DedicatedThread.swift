@@ -16,12 +16,17 @@ public final class DedicatedThread: Sendable {
   private let state = Monitor(State.running([]))
 
   /// Starts the thread.
-  /// - Parameter stackBytes: the stack's size, 8 MiB unless told.
+  /// - Parameters:
+  ///   - stackBytes: the stack's size, 8 MiB unless told.
+  ///   - niceness: by how much the thread stands back behind the process's others when cores are short (0 … 19, as `nice`).
   /// - Throws: ``SystemError`` when the thread cannot be made.
-  public init(name: String, stackBytes: Int = 8 << 20, _ body: @escaping @Sendable () throws -> Void) throws(SystemError) {
+  public init(
+    name: String, stackBytes: Int = 8 << 20, niceness: Int = 0, _ body: @escaping @Sendable () throws -> Void
+  ) throws(SystemError) {
     self.name = name
     let state = state
     try startThread(name: name, stackBytes: stackBytes) {
+      if niceness > 0 { standBack(by: niceness) }
       let result = Result { try body() }
       let waiting = state.change { state -> [CheckedContinuation<Void, any Error>] in
         guard case .running(let waiting) = state else { return [] }

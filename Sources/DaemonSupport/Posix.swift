@@ -97,6 +97,15 @@ private func now(_ clock: clockid_t) -> Duration {
   return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
 }
 
+/// Lets the calling thread stand back behind others when cores are short. On Linux niceness is a thread's; elsewhere it is the process's, and
+/// nothing is changed.
+func standBack(by niceness: Int) {
+  #if os(Linux)
+    // It can only be refused where limits forbid it; the thread then competes as the others do.
+    _ = setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, Int32(niceness))
+  #endif
+}
+
 /// Starts a detached thread that runs `body`, under a name of which the kernel keeps 15 bytes.
 func startThread(name: String, stackBytes: Int, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
   final class Start {

@@ -1,9 +1,9 @@
 import COneDNN
 
-/// The rows of a matrix in 8 bits, each with a scale of its own (symmetric linear quantisation), and how far they are off.
+/// The rows of a matrix less their mean in 8 bits, each with a scale of its own (symmetric linear quantisation), and how far they are off.
 ///
 /// It finds, for a query h, the rows v whose h·v + bias may be above a threshold, at a quarter of the memory traffic and by the CPU's
-/// products of 8-bit integers where it has them. With v̂ and ĥ the rounded ones,
+/// products of 8-bit integers where it has them. With v less the mean, and v̂ and ĥ the rounded ones,
 ///
 ///     |h·v − ĥ·v̂| ≤ ‖h‖·‖v − v̂‖ + ‖h − ĥ‖·‖v̂‖ ≤ (‖h‖·r + ‖h − ĥ‖)·‖v̂‖,   r = max ‖v − v̂‖/‖v̂‖,
 ///
@@ -16,6 +16,8 @@ public struct QuantizedMatrix: Sendable {
   private let scales: FloatBuffer
   /// What a query's zero point adds to the product with v̂, negative.
   private let offsets: FloatBuffer
+  /// (1, columns): what all rows share tells them not apart, and would take the 8 bits from what does.
+  private let mean: Matrix
   /// ‖v̂‖; ∞ for a row that is not finite.
   private let norms: FloatBuffer
   /// r.
@@ -47,13 +49,31 @@ public struct QuantizedMatrix: Sendable {
     scales = FloatBuffer(count: rows)
     offsets = FloatBuffer(count: rows)
     norms = FloatBuffer(count: rows)
+    mean = Self.mean(of: matrix)
+    let difference = FloatBuffer(count: columns)
     for i in 0..<rows {
-      let row = quantize(matrix.row(i), values.base + i * columns)
+      difference.base.update(from: matrix.row(i), count: columns)
+      accumulate(difference.base, -1, mean.pointer, columns)
+      let row = quantize(difference.base, values.base + i * columns)
       scales.base[i] = row.scale
       offsets.base[i] = -row.scale * Float(zeroPoint * row.sum)
       norms.base[i] = row.norm
       if row.norm > 0, row.norm.isFinite { relativeError = max(relativeError, row.error / row.norm) }
     }
+  }
+
+  /// Of the rows that are finite.
+  private static func mean(of matrix: Matrix) -> Matrix {
+    let mean = Matrix(rows: 1, columns: matrix.columns)
+    var count: Float = 0
+    for i in 0..<matrix.rows where allFinite(matrix.rows(i..<i + 1)) {
+      count += 1
+      accumulate(mean.pointer, 1, matrix.row(i), matrix.columns)
+    }
+    if count > 0 { scale(mean, by: 1 / count) }
+    // Sums of numbers that are too large.
+    if !allFinite(mean) { zero(mean) }
+    return mean
   }
 
   private func quantize(_ x: Floats, _ target: UnsafeMutablePointer<Int8>) -> (scale: Float, sum: Int, norm: Float, error: Float) {
@@ -93,15 +113,18 @@ public struct QuantizedMatrix: Sendable {
     guard queries.rows > 0, rows > 0 else { return }
     let query = quantize(queries)
     var thresholds = thresholds
+    let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
+    // What a query's threshold is less than for v less the mean; the last term is for what 32-bit floats round.
+    let shifts = (0..<queries.rows).map { dot(queries.row($0), mean.pointer, columns) + 1e-5 * query.norms[$0] * meanNorm }
     let products = UnsafeMutableRawPointer(arena.matrix(queries.rows, Self.blockRows).pointer)
       .bindMemory(to: Int32.self, capacity: queries.rows * Self.blockRows)
     for first in stride(from: 0, to: rows, by: Self.blockRows) {
       let block = first..<min(first + Self.blockRows, rows)
       multiply(products, query.values, queries.rows, block)
       for i in 0..<queries.rows {
-        // The last term is for what 32-bit floats round; it keeps a query of zeros off 0·∞.
+        // The last term is for rounding, too; it keeps a query of zeros off 0·∞.
         let error = query.norms[i] * relativeError + query.errors[i] + max(1e-5 * query.norms[i], .leastNormalMagnitude)
-        find(products + i * block.count, block, query.scales[i], bias.pointer, &thresholds[i], error) { body(i, $0) }
+        find(products + i * block.count, block, query.scales[i], bias.pointer, &thresholds[i], shifts[i], error) { body(i, $0) }
       }
     }
   }
@@ -111,10 +134,10 @@ public struct QuantizedMatrix: Sendable {
   /// - Parameter error: how far h·v is off at most, for each unit of ‖v̂‖.
   @inline(__always)
   private func find(
-    _ products: UnsafeMutablePointer<Int32>, _ block: Range<Int>, _ scale: Float, _ bias: Floats, _ threshold: inout Float, _ error: Float,
-    _ body: (Int) -> Float
+    _ products: UnsafeMutablePointer<Int32>, _ block: Range<Int>, _ scale: Float, _ bias: Floats, _ threshold: inout Float, _ shift: Float,
+    _ error: Float, _ body: (Int) -> Float
   ) {
-    func bound(_ threshold: Float) -> Float { threshold - 4e-7 * abs(threshold) }
+    func bound(_ threshold: Float) -> Float { threshold - shift - 4e-7 * (abs(threshold) + abs(shift)) }
     var least = bound(threshold)
     func findEach(_ rows: Range<Int>) {
       for row in rows {

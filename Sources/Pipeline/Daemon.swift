@@ -83,13 +83,14 @@ public final class Daemon: Sendable {
     nonisolated(unsafe) let housekeeping = Housekeeping(
       store: store, settings: live, metrics: metrics, logger: logger.for("housekeeping"), work: housekeepingWork)
     try run("ranker") { try ranker.run() }
-    try run("learner") { try learner.run() }
+    // Where cores are short, lists are to be fresh first: the learner samples what it has no time for.
+    try run("learner", niceness: 10) { try learner.run() }
     try run("ingest") { try ingest.run() }
     try run("housekeeping") { housekeeping.run() }
   }
 
-  private func run(_ name: String, _ body: @escaping @Sendable () throws -> Void) throws(SystemError) {
-    let thread = try DedicatedThread(name: name) { [weak self] in
+  private func run(_ name: String, niceness: Int = 0, _ body: @escaping @Sendable () throws -> Void) throws(SystemError) {
+    let thread = try DedicatedThread(name: name, niceness: niceness) { [weak self] in
       do {
         useSingleThreadedProducts()
         try body()

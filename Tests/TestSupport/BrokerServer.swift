@@ -61,11 +61,11 @@ final class BrokerServer: Sendable {
 
 /// Kills a process and removes its folder when this process dies, be it by SIGKILL: a shell waits at a pipe which closes with us.
 /// (Linux's parent-death signal is no help, as it follows the thread that forked.)
-struct Watchdog {
+public struct Watchdog {
   private let shell = Process()
   private let pipe = Pipe()
 
-  init(of process: Int32, removing folder: URL) throws {
+  public init(of process: Int32, removing folder: URL) throws {
     // Other children must not inherit the end that we hold.
     _ = fcntl(pipe.fileHandleForWriting.fileDescriptor, F_SETFD, FD_CLOEXEC)
     shell.executableURL = URL(filePath: "/bin/sh")
@@ -74,7 +74,7 @@ struct Watchdog {
     try shell.runUnmasked()
   }
 
-  func dismiss() {
+  public func dismiss() {
     try? pipe.fileHandleForWriting.write(contentsOf: Data("\n".utf8))
     try? pipe.fileHandleForWriting.close()
     shell.waitUntilExit()

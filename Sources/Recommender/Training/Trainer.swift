@@ -84,6 +84,8 @@ final class Trainer: @unchecked Sendable {
   /// A bias is the one number by which an item follows its popularity, over several units: Adam's steps of the common size would take
   /// thousands of them.
   private static let biasRate: Float = 10
+  /// Rows whose vectors are made at a time for a snapshot.
+  private static let snapshotPart = 8192
   /// How often each row was a target: the popularity in the logQ correction.
   private(set) var targetCounts: [Float] = []
   private let workers: WorkerThreads
@@ -241,8 +243,12 @@ final class Trainer: @unchecked Sendable {
   /// The policy as it is now.
   func snapshot(version: UInt64, neighborhood: Neighborhood = Neighborhood(capacity: 0)) -> ModelSnapshot {
     let count = catalogue.rowCount
-    let rows = (0..<Int32(count)).map { $0 }
-    let vectors = forwardTower(StepItems(rows: rows, candidateCount: count), noiseSeed: nil)
+    let vectors = Matrix(rows: count, columns: parameters.configuration.hiddenSize)
+    // In parts: the tower keeps what each would need for its gradient.
+    for start in stride(from: 0, to: count, by: Self.snapshotPart) {
+      let rows = start..<min(start + Self.snapshotPart, count)
+      copy(vectors.rows(rows), from: forwardTower(StepItems(rows: rows.map { Int32($0) }, candidateCount: rows.count), noiseSeed: nil))
+    }
     let bias = Matrix(rows: 1, columns: count)
     for row in 0..<count { bias[0, row] = catalogue.owners[row] == nil ? -.infinity : parameters.itemBias[row, 0] }
     return ModelSnapshot(
