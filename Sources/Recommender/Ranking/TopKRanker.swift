@@ -83,7 +83,7 @@ public final class TopKRanker {
     if collectors.count < requests || collectors.first?.k != count {
       collectors = Array(repeating: TopKCollector(k: count), count: max(requests, collectors.count))
     }
-    if settled.count < requests || settled[0].capacity < rows {
+    if settled.count < requests || settled.contains(where: { $0.capacity < rows }) {
       settled = Array(repeating: RowSet(capacity: rows), count: max(requests, settled.count))
     }
   }
