@@ -2,7 +2,7 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
-TEST_PACKAGES := python3-venv systemd
+TEST_PACKAGES := python3-venv systemd chromium
 BROKER := noida-db==0.2.3
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -44,10 +44,13 @@ dependencies:
 	@dpkg -s $(PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(PACKAGES); }
 
 # The broker of the tests is a separate process. RODPOD_TEST_BOOTSTRAP names another one, but not for the tests that stop and start theirs.
+# Prometheus is unpacked and not installed: installed it would be a service of this machine.
 test-dependencies: dependencies
 	@dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(TEST_PACKAGES); }
 	@[ -x .kafka/bin/pip ] || python3 -m venv .kafka
 	@.kafka/bin/pip install -q $(BROKER)
+	@[ -x .prometheus/usr/bin/prometheus ] || { $(SUDO) apt-get update -q && mkdir -p .prometheus && cd .prometheus && \
+	  apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }
 
 clean:
 	rm -rf .build

@@ -40,6 +40,15 @@ struct CatalogueView {
 
   subscript(number: UInt32) -> Entry? { Int(number) < entries.count ? entries[Int(number)] : nil }
 
+  /// By row: whether the item may be recommended and has one of the categories.
+  func allowed(in categories: Set<String>) -> [Bool] {
+    var result = [Bool](repeating: false, count: allowed.count)
+    for case let entry? in entries where entry.available && !categories.isDisjoint(with: entry.categories) {
+      if let row = entry.row { result[Int(row)] = true }
+    }
+    return result
+  }
+
   func row(of number: UInt32) -> Int32? { self[number]?.row }
 
   private mutating func take(_ item: CatalogueItem) {
