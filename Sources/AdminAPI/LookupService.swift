@@ -48,7 +48,7 @@ public struct ListOptions: Sendable, Equatable {
   /// Whether each item says which of the user's items are nearest to it.
   public var explains: Bool
 
-  public init(limit: Int = defaultLimit, categories: [String] = [], excluded: [String] = [], explains: Bool = false) {
+  public init(limit: Int = ListOptions.defaultLimit, categories: [String] = [], excluded: [String] = [], explains: Bool = false) {
     self.limit = limit
     self.categories = categories
     self.excluded = excluded

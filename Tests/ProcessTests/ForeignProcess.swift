@@ -37,6 +37,16 @@ final class ForeignProcess {
     return try FileHandle(forWritingTo: url)
   }
 
-  /// Whether a program is installed.
-  static func isInstalled(_ path: String) -> Bool { FileManager.default.isExecutableFile(atPath: path) }
+}
+
+/// A program that a test needs and that may be missing.
+enum ForeignProgram {
+  /// The repository.
+  static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+  static let browser = "/usr/bin/chromium"
+  /// Where `make test` unpacks Debian's package.
+  static let prometheus = root.appending(path: ".prometheus/usr/bin/prometheus").path
+  static let promtool = root.appending(path: ".prometheus/usr/bin/promtool").path
+
+  static func isThere(_ path: String) -> Bool { FileManager.default.isExecutableFile(atPath: path) }
 }

@@ -6,13 +6,8 @@ import TestSupport
 
 extension DaemonProcessTests {
   /// The metrics of the running daemon as Prometheus sees them.
-  @Suite(.enabled(if: ForeignProcess.isInstalled(PrometheusTests.promtool), "Debian's package prometheus is not there: make test-dependencies unpacks it"))
+  @Suite(.enabled(if: ForeignProgram.isThere(ForeignProgram.promtool), "Debian's package prometheus is not there: make test-dependencies unpacks it"))
   struct PrometheusTests {
-    private static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    /// Where `make test` unpacks Debian's package.
-    private static let prometheus = root.appending(path: ".prometheus/usr/bin/prometheus").path
-    private static let promtool = root.appending(path: ".prometheus/usr/bin/promtool").path
-
     /// A daemon all of whose metrics have a value.
     private func startWithFigures() async throws -> (Installation, ChildProcess) {
       let installation = try Installation(bootstrapServers: try await Broker.shared().bootstrapServers)
@@ -43,14 +38,15 @@ extension DaemonProcessTests {
       let file = installation.folder.appending(path: "metrics")
       try text.write(to: file, atomically: true, encoding: .utf8)
       let complaints = installation.folder.appending(path: "complaints")
-      let check = try ForeignProcess(Self.promtool, ["check", "metrics"], input: file, output: complaints, errors: complaints)
+      let check = try ForeignProcess(ForeignProgram.promtool, ["check", "metrics"], input: file, output: complaints, errors: complaints)
       let code = try await check.exitCode()
-      #expect(code == 0, "\(try String(contentsOf: complaints, encoding: .utf8))")
+      let said = try String(contentsOf: complaints, encoding: .utf8)
+      #expect(code == 0, "\(said)")
 
       let families = Set(text.matches(of: #/(?m)^# TYPE (rodpod_[a-z0-9_]+) /#).map { String($0.1) })
       let described = Set(text.matches(of: #/(?m)^# HELP (rodpod_[a-z0-9_]+) [A-Z]/#).map { String($0.1) })
       #expect(families.subtracting(described) == [])
-      let table = try String(contentsOf: Self.root.appending(path: "docs/metrics.md"), encoding: .utf8)
+      let table = try String(contentsOf: ForeignProgram.root.appending(path: "docs/metrics.md"), encoding: .utf8)
       #expect(Set(table.matches(of: #/(?m)^\| `(rodpod_[a-z0-9_]+)` /#).map { String($0.1) }) == families)
       withExtendedLifetime(daemon) {}
     }
@@ -67,7 +63,7 @@ extension DaemonProcessTests {
         """.write(to: configuration, atomically: true, encoding: .utf8)
       let log = installation.folder.appending(path: "prometheus.log")
       let prometheus = try ForeignProcess(
-        Self.prometheus,
+        ForeignProgram.prometheus,
         [
           "--config.file=\(configuration.path)", "--storage.tsdb.path=\(installation.folder.appending(path: "tsdb").path)",
           "--web.listen-address=127.0.0.1:\(port)",
@@ -85,7 +81,8 @@ extension DaemonProcessTests {
         #expect(try query("rodpod_ingest_dead_letters_total") == 2)
         #expect(try query("rodpod_recommendation_latency_seconds_count") ?? 0 > 0)
       } catch {
-        throw ConditionNotMet(description: "\(error); it says: \(try String(contentsOf: log, encoding: .utf8).suffix(2000))")
+        let said = try String(contentsOf: log, encoding: .utf8)
+        throw ConditionNotMet(description: "\(error); it says: \(said.suffix(2000))")
       }
       withExtendedLifetime(daemon) {}
     }

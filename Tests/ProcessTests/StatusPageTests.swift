@@ -6,16 +6,14 @@ import TestSupport
 
 extension DaemonProcessTests {
   /// The status page of the running daemon in a real browser.
-  @Suite(.enabled(if: ForeignProcess.isInstalled(StatusPageTests.browser), "Debian's package chromium is not installed: make test-dependencies does that"))
+  @Suite(.enabled(if: ForeignProgram.isThere(ForeignProgram.browser), "Debian's package chromium is not installed: make test-dependencies does that"))
   struct StatusPageTests {
-    private static let browser = "/usr/bin/chromium"
-
     /// A browser's page after some seconds of its own clock, which stands still while an answer is awaited.
     private func load(_ address: String, in folder: URL) async throws -> (page: String, log: String) {
       let page = folder.appending(path: "page.html")
       let log = folder.appending(path: "browser.log")
       let browser = try ForeignProcess(
-        Self.browser,
+        ForeignProgram.browser,
         [
           "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
           "--user-data-dir=\(folder.appending(path: "browser").path)", "--enable-logging=stderr", "--virtual-time-budget=8000", "--dump-dom",
