@@ -1,3 +1,5 @@
+import HTTPTypes
+
 /// The parameters behind a path's question mark, each of a known name.
 struct Query {
   private var values: [String: [String]] = [:]

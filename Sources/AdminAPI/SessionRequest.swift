@@ -1,4 +1,5 @@
 import Foundation
+import HTTPTypes
 
 /// The body of `POST /v1/recommendations`.
 struct SessionRequest: Decodable {

@@ -30,7 +30,7 @@ extension DaemonProcessTests {
       let start = try #require(page.range(of: "id=\"\(id)\""), "no element \(id)")
       let content = page[start.upperBound...].drop { $0 != ">" }.dropFirst()
       let end = ["</tbody>", "</p>", "</div></div>", "</span>"].compactMap { content.range(of: $0)?.lowerBound }.min()
-      return content[..<(end ?? content.endIndex)].replacing(/<[^>]*>/, with: " ")
+      return String(content[..<(end ?? content.endIndex)].replacing(/<[^>]*>/, with: " "))
     }
 
     private func startWithFigures() async throws -> (Installation, ChildProcess) {
