@@ -2,7 +2,7 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
-TEST_PACKAGES := systemd
+TEST_PACKAGES := systemd chromium
 BROKER := noida-db==0.2.3
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -51,8 +51,11 @@ broker:
 	@.kafka/bin/pip freeze | grep -qix '$(BROKER)' || .kafka/bin/pip install -q $(BROKER)
 
 # The broker of the tests is a separate process. RODPOD_TEST_BOOTSTRAP names another one, but not for the tests that stop and start theirs.
+# Prometheus is unpacked and not installed: installed it would be a service of this machine.
 test-dependencies: dependencies broker
 	@dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(TEST_PACKAGES); }
+	@[ -x .prometheus/usr/bin/prometheus ] || { $(SUDO) apt-get update -q && mkdir -p .prometheus && cd .prometheus && \
+	  apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }
 
 clean:
 	rm -rf .build

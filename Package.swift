@@ -19,8 +19,10 @@ let common: [SwiftSetting] = [
 // Release tests of internals need it; the numeric targets have it too.
 let testable: [SwiftSetting] = common + [.unsafeFlags(["-enable-testing"], .when(configuration: .release))]
 
-func library(_ name: String, _ dependencies: [Target.Dependency] = [], settings: [SwiftSetting] = common) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+func library(
+  _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = [], settings: [SwiftSetting] = common
+) -> Target {
+  .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
@@ -86,7 +88,9 @@ let package = Package(
         .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
         .product(name: "NIOPosix", package: "swift-nio"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-      ]),
+      ],
+      // In the code, so that the daemon stays one file.
+      resources: [.embedInCode("Resources/openapi.yaml"), .embedInCode("Resources/status.html")]),
 
     // Layer 4: the daemon.
     .executableTarget(
@@ -116,7 +120,7 @@ let package = Package(
       "DaemonSupportTests",
       ["DaemonSupport", .product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
     tests("SettingsTests", ["Settings"]),
-    tests("EventsTests", ["Events"]),
+    tests("EventsTests", ["Events", "TestSupport"]),
     tests("StateStoreTests", ["StateStore", "LMDB"]),
     tests("RecommenderTests", ["Recommender", "Kernels"]),
     tests("DatasetsTests", ["Datasets", "TestSupport"]),
@@ -127,13 +131,16 @@ let package = Package(
       ]),
     tests(
       "AdminAPITests",
-      ["AdminAPI", .product(name: "Logging", package: "swift-log"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")]),
+      [
+        "AdminAPI", "TestSupport", .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"), .product(name: "Yams", package: "Yams"),
+      ]),
     // These start the built daemon.
     tests("ProcessTests", ["rodpod", "TestSupport", "Kafka", "Events", "Settings", "StateStore", "Datasets"]),
     tests(
       "PipelineTests",
       [
-        "Pipeline", "Kafka", "Events", "Settings", "StateStore", "Recommender", "Datasets", "TestSupport",
+        "Pipeline", "Kafka", "DaemonSupport", "Events", "Settings", "StateStore", "Recommender", "Datasets", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ]),
   ]

@@ -15,7 +15,7 @@ public struct AdminConfiguration: Sendable {
     /// The longest header field, and all of them together.
     public var headerBytes = 200 << 10
     public var headerCount = 64
-    /// The longest request body. No route takes one today; a short one is read and left aside.
+    /// The longest request body. Where none is asked for, a short one is read and left aside.
     public var bodyBytes = 64 << 10
     /// Connections at once; more wait in the kernel's queue.
     public var connections = 64

@@ -13,10 +13,6 @@ struct AdminResponder: HTTPResponder {
   private let lookups: any LookupService
   private let history: StatusHistory
 
-  /// The number of items that a list has unless `limit` says otherwise, and at most.
-  private static let defaultLimit = 20
-  private static let maximumLimit = 1000
-
   init(configuration: AdminConfiguration, status: any StatusSource, lookups: any LookupService, history: StatusHistory) {
     limits = configuration.limits
     token = configuration.token
@@ -55,10 +51,10 @@ struct AdminResponder: HTTPResponder {
       throw Problem(error)
     }
     if !route.isOpen { try authorise(request) }
-    return try await withTimeout { try await self.answer(route, query: request.uri.queryParameters.get("limit")) }
+    return try await withTimeout { try await self.answer(route, request) }
   }
 
-  private func answer(_ route: Route, query limit: String?) async throws -> Response {
+  private func answer(_ route: Route, _ request: Request) async throws -> Response {
     switch route {
     case .health:
       return Self.text("ok\n")
@@ -68,18 +64,30 @@ struct AdminResponder: HTTPResponder {
     case .metrics:
       return Self.text(await status.metricsText(), type: "text/plain; version=0.0.4; charset=utf-8")
     case .statusPage:
+      // Only the style and the script that carry it are obeyed.
       let nonce = String(UInt64.random(in: .min ... .max), radix: 16) + String(UInt64.random(in: .min ... .max), radix: 16)
-      var response = Self.text(StatusPage.html(nonce: nonce), type: "text/html; charset=utf-8")
+      let page = String(decoding: PackageResources.status_html, as: UTF8.self).replacing("{nonce}", with: nonce)
+      var response = Self.text(page, type: "text/html; charset=utf-8")
       response.headers[.contentSecurityPolicy] = """
-        default-src 'none'; style-src 'nonce-\(nonce)'; script-src 'nonce-\(nonce)'; connect-src 'self'; \
+        default-src 'none'; style-src 'nonce-\(nonce)'; script-src 'nonce-\(nonce)'; connect-src 'self'; img-src data:; \
         base-uri 'none'; form-action 'none'; frame-ancestors 'none'
         """
       return response
     case .statusReport:
       let reasons = await status.unreadyReasons()
       return try Self.json(history.status(now: await status.report(), unreadyReasons: reasons))
+    case .openAPI:
+      return Response(
+        status: .ok, headers: [.contentType: "application/yaml"],
+        body: .init(byteBuffer: ByteBuffer(bytes: PackageResources.openapi_yaml)))
     case .recommendations(let user):
-      return try Self.json(await lookups.recommendations(user: user, limit: Self.limit(from: limit)))
+      let query = try Query(request.uri.query, names: ["limit", "category", "exclude", "fresh", "explain"])
+      let options = ListOptions(
+        limit: try query.limit(), categories: query.all("category"), excluded: query.all("exclude"), explains: try query.flag("explain"))
+      return try Self.json(await lookups.recommendations(user: user, fresh: query.flag("fresh"), options))
+    case .sessionRecommendations:
+      let session = try await SessionRequest(body(of: request))
+      return try Self.json(await lookups.recommendations(session: session.items, session.options))
     case .user(let id):
       return try Self.json(await lookups.user(id))
     case .forgetUser(let id):
@@ -88,7 +96,9 @@ struct AdminResponder: HTTPResponder {
     case .item(let id):
       return try Self.json(await lookups.item(id))
     case .similarItems(let id):
-      return try Self.json(SimilarItems(item: id, items: await lookups.similarItems(to: id, limit: Self.limit(from: limit))))
+      let query = try Query(request.uri.query, names: ["limit", "category", "exclude"])
+      let options = ListOptions(limit: try query.limit(), categories: query.all("category"), excluded: query.all("exclude"))
+      return try Self.json(SimilarItems(item: id, items: await lookups.similarItems(to: id, options)))
     case .model:
       return try Self.json(await lookups.model())
     }
@@ -125,12 +135,12 @@ struct AdminResponder: HTTPResponder {
     return difference == 0
   }
 
-  private static func limit(from text: String?) throws(Problem) -> Int {
-    guard let text else { return defaultLimit }
-    guard let limit = Int(text), (1...maximumLimit).contains(limit) else {
-      throw Problem(.badRequest, "'limit' is a whole number from 1 to \(maximumLimit).")
+  private func body(of request: Request) async throws -> Data {
+    // A form of another site can't send this type unasked.
+    guard request.headers[.contentType]?.prefix(while: { $0 != ";" }).lowercased() == "application/json" else {
+      throw Problem(.unsupportedMediaType, "The body's content type has to be application/json.")
     }
-    return limit
+    return Data(try await request.body.collect(upTo: limits.bodyBytes).readableBytesView)
   }
 
   private func withTimeout(_ body: @escaping @Sendable () async throws -> Response) async throws -> Response {

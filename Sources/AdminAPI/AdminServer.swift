@@ -29,6 +29,9 @@ public struct AdminServer: Service {
     self.onListening = onListening
   }
 
+  /// Method and path of every route, as the OpenAPI document writes them.
+  package static var routes: [(method: String, path: String)] { Route.table.map { ($0.method.rawValue, $0.path) } }
+
   /// Never shut down, as NIO's own shared groups: connections that are closing may still hand it work after the server has ended.
   private static let eventLoops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
 

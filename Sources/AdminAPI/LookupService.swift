@@ -5,8 +5,13 @@ public import struct Foundation.Date
 /// An implementation must not block the calling thread for long, and should return soon when its task is cancelled.
 public protocol LookupService: Sendable {
   /// The list that the user has now: the published one, or the popular list for a user that is not known.
+  /// - Parameter fresh: rank now, by the current snapshot, instead of reading what is stored.
   /// - Throws: ``LookupError``
-  func recommendations(user: String, limit: Int) async throws -> RecommendationList
+  func recommendations(user: String, fresh: Bool, _ options: ListOptions) async throws -> RecommendationList
+
+  /// A list for the items of a session, the oldest first, whose user has no id; the popular list when none of the items is known.
+  /// - Throws: ``LookupError``
+  func recommendations(session items: [String], _ options: ListOptions) async throws -> RecommendationList
 
   /// What is kept of a user.
   /// - Throws: ``LookupError``, with `notFound` for a user without state.
@@ -18,7 +23,7 @@ public protocol LookupService: Sendable {
 
   /// The nearest items of an item in the model's space, the nearest first, without itself.
   /// - Throws: ``LookupError``, with `notFound` for an item that is not in the catalogue.
-  func similarItems(to id: String, limit: Int) async throws -> [ScoredItem]
+  func similarItems(to id: String, _ options: ListOptions) async throws -> [ScoredItem]
 
   /// Erases a user as a `forget` event does. Succeeds for a user that is not known, so that a retry is safe.
   /// - Throws: ``LookupError``
@@ -27,6 +32,28 @@ public protocol LookupService: Sendable {
   /// The model that ranks.
   /// - Throws: ``LookupError``
   func model() async throws -> ModelDetails
+}
+
+/// What a list may hold.
+public struct ListOptions: Sendable, Equatable {
+  /// How many items a list has unless told otherwise, and at most.
+  public static let defaultLimit = 20
+  public static let maximumLimit = 1000
+
+  public var limit: Int
+  /// Only items of at least one of these categories; empty allows all.
+  public var categories: [String]
+  /// Items that are left out.
+  public var excluded: [String]
+  /// Whether each item says which of the user's items are nearest to it.
+  public var explains: Bool
+
+  public init(limit: Int = ListOptions.defaultLimit, categories: [String] = [], excluded: [String] = [], explains: Bool = false) {
+    self.limit = limit
+    self.categories = categories
+    self.excluded = excluded
+    self.explains = explains
+  }
 }
 
 /// Why a look-up has no answer.
@@ -57,17 +84,21 @@ public struct ScoredItem: Codable, Sendable, Equatable {
   public var title: String?
   /// The model's score, or a similarity; comparable within one list only.
   public var score: Double
+  /// The items of the user's sequence that are nearest to it in the model's space, with their cosine similarities; nil unless asked for.
+  public var nearest: [ScoredItem]?
 
-  public init(item: String, title: String? = nil, score: Double) {
+  public init(item: String, title: String? = nil, score: Double, nearest: [ScoredItem]? = nil) {
     self.item = item
     self.title = title
     self.score = score
+    self.nearest = nearest
   }
 }
 
-/// A user's list, the best first.
+/// A list, the best first.
 public struct RecommendationList: Codable, Sendable, Equatable {
-  public var user: String
+  /// Nil for a session.
+  public var user: String?
   public var items: [ScoredItem]
   /// Where the list comes from.
   public var source: Source
@@ -82,11 +113,13 @@ public struct RecommendationList: Codable, Sendable, Equatable {
   public enum Source: String, Codable, Sendable {
     /// Ranked for this user and published.
     case published
-    /// The popular list, for a user without a list of their own.
+    /// Ranked for this request.
+    case fresh
+    /// The popular list, for whom nothing is known.
     case popular
   }
 
-  public init(user: String, items: [ScoredItem], source: Source, revision: UInt64? = nil, model: UInt64? = nil, generatedAt: Date? = nil) {
+  public init(user: String?, items: [ScoredItem], source: Source, revision: UInt64? = nil, model: UInt64? = nil, generatedAt: Date? = nil) {
     self.user = user
     self.items = items
     self.source = source
@@ -141,12 +174,10 @@ public struct ItemDetails: Codable, Sendable, Equatable {
   public var available: Bool
   /// Modality name to its number of dimensions.
   public var features: [String: Int]
-  /// Interactions with it so far.
-  public var interactions: UInt64
 
   public init(
     item: String, title: String? = nil, categories: [String] = [], brand: String? = nil, price: Double? = nil, available: Bool = true,
-    features: [String: Int] = [:], interactions: UInt64 = 0
+    features: [String: Int] = [:]
   ) {
     self.item = item
     self.title = title
@@ -155,7 +186,6 @@ public struct ItemDetails: Codable, Sendable, Equatable {
     self.price = price
     self.available = available
     self.features = features
-    self.interactions = interactions
   }
 }
 
@@ -163,10 +193,8 @@ public struct ItemDetails: Codable, Sendable, Equatable {
 public struct ModelDetails: Codable, Sendable, Equatable {
   /// The snapshot's version.
   public var version: UInt64
-  /// Optimiser steps behind it.
+  /// Optimiser steps since the daemon's start.
   public var steps: UInt64
-  /// When the snapshot was taken.
-  public var createdAt: Date?
   /// Trainable numbers.
   public var parameters: Int
   /// Items that have a row.
@@ -174,19 +202,11 @@ public struct ModelDetails: Codable, Sendable, Equatable {
   /// The hyper-parameters by their names in the configuration, as text.
   public var hyperparameters: [String: String]
 
-  public init(
-    version: UInt64, steps: UInt64, createdAt: Date? = nil, parameters: Int, items: Int, hyperparameters: [String: String] = [:]
-  ) {
+  public init(version: UInt64, steps: UInt64, parameters: Int, items: Int, hyperparameters: [String: String] = [:]) {
     self.version = version
     self.steps = steps
-    self.createdAt = createdAt
     self.parameters = parameters
     self.items = items
     self.hyperparameters = hyperparameters
-  }
-
-  enum CodingKeys: String, CodingKey {
-    case version, steps, parameters, items, hyperparameters
-    case createdAt = "created_at"
   }
 }

@@ -25,6 +25,8 @@ struct Problem: Error {
     }
   }
 
+  static let limit = Problem(.badRequest, "'limit' is a whole number from 1 to \(ListOptions.maximumLimit).")
+
   /// What a look-up threw.
   init(_ error: any Error) {
     switch (error as? LookupError)?.code {

@@ -7,12 +7,31 @@ enum Route: Equatable, Sendable {
   case metrics
   case statusPage
   case statusReport
+  case openAPI
   case recommendations(user: String)
+  case sessionRecommendations
   case user(String)
   case forgetUser(String)
   case item(String)
   case similarItems(String)
   case model
+
+  /// Every route, as the OpenAPI document writes it; `{id}` stands for one segment that is not empty.
+  static let table: [(method: HTTPRequest.Method, path: String, route: @Sendable (_ id: String) -> Route)] = [
+    (.get, "/", { _ in .statusPage }),
+    (.get, "/healthz", { _ in .health }),
+    (.get, "/readyz", { _ in .readiness }),
+    (.get, "/metrics", { _ in .metrics }),
+    (.get, "/status.json", { _ in .statusReport }),
+    (.get, "/openapi.yaml", { _ in .openAPI }),
+    (.get, "/v1/model", { _ in .model }),
+    (.post, "/v1/recommendations", { _ in .sessionRecommendations }),
+    (.get, "/v1/users/{id}", { .user($0) }),
+    (.delete, "/v1/users/{id}", { .forgetUser($0) }),
+    (.get, "/v1/users/{id}/recommendations", { .recommendations(user: $0) }),
+    (.get, "/v1/items/{id}", { .item($0) }),
+    (.get, "/v1/items/{id}/similar", { .similarItems($0) }),
+  ]
 
   /// Why a path leads nowhere.
   enum Failure: Error, Equatable {
@@ -30,7 +49,10 @@ enum Route: Equatable, Sendable {
       guard let segment = percentDecoded(raw) else { throw .invalidEncoding }
       segments.append(segment)
     }
-    let routes = Route.routes(at: segments)
+    var routes: [HTTPRequest.Method: Route] = [:]
+    for entry in Self.table {
+      if let id = Self.id(in: segments, by: entry.path) { routes[entry.method] = entry.route(id) }
+    }
     guard !routes.isEmpty else { throw .notFound }
     // HEAD is GET without the body (RFC 9110, section 9.3.2).
     guard let route = routes[method == .head ? .get : method] else {
@@ -41,22 +63,21 @@ enum Route: Equatable, Sendable {
     self = route
   }
 
-  private static func routes(at segments: [String]) -> [HTTPRequest.Method: Route] {
-    // An empty id is no id.
-    if segments.count > 1, segments.contains("") { return [:] }
-    switch (segments.count, segments.first, segments.dropFirst().first, segments.last) {
-    case (1, "", _, _): return [.get: .statusPage]
-    case (1, "healthz", _, _): return [.get: .health]
-    case (1, "readyz", _, _): return [.get: .readiness]
-    case (1, "metrics", _, _): return [.get: .metrics]
-    case (1, "status.json", _, _): return [.get: .statusReport]
-    case (2, "v1", "model", _): return [.get: .model]
-    case (3, "v1", "users", let id?): return [.get: .user(id), .delete: .forgetUser(id)]
-    case (3, "v1", "items", let id?): return [.get: .item(id)]
-    case (4, "v1", "users", "recommendations"): return [.get: .recommendations(user: segments[2])]
-    case (4, "v1", "items", "similar"): return [.get: .similarItems(segments[2])]
-    default: return [:]
+  /// The segment in the place of `{id}`, empty where the template has none; nil when the path is not of the template.
+  private static func id(in segments: [String], by template: String) -> String? {
+    let parts = template.dropFirst().split(separator: "/", omittingEmptySubsequences: false)
+    guard parts.count == segments.count else { return nil }
+    var id = ""
+    for (part, segment) in zip(parts, segments) {
+      if part == "{id}" {
+        // An empty id is no id.
+        guard !segment.isEmpty else { return nil }
+        id = segment
+      } else if part != segment {
+        return nil
+      }
     }
+    return id
   }
 
   /// Whether a client without the token may ask: liveness for supervisors, and the page, which holds no data of its own.

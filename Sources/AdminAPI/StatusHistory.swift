@@ -18,9 +18,14 @@ package final class StatusHistory: Sendable {
     package var loss: Double?
     package var model: RankingQuality?
     package var popularity: RankingQuality?
+    package var poolHitRate: Double?
+    package var catalogueCoverage: Double?
+    package var latency: Latency?
 
     enum CodingKeys: String, CodingKey {
-      case time, lag, loss, model, popularity
+      case time, lag, loss, model, popularity, latency
+      case poolHitRate = "pool_hit_rate"
+      case catalogueCoverage = "catalogue_coverage"
       case eventsPerSecond = "events_per_second"
       case learningSteps = "learning_steps"
     }
@@ -83,7 +88,8 @@ package final class StatusHistory: Sendable {
       state.points.append(
         Point(
           time: time, eventsPerSecond: state.rate { events, _ in events }, lag: report.lag, learningSteps: report.learningSteps,
-          loss: report.loss, model: report.quality?.model, popularity: report.quality?.popularity))
+          loss: report.loss, model: report.quality?.model, popularity: report.quality?.popularity,
+          poolHitRate: report.quality?.poolHitRate, catalogueCoverage: report.catalogueCoverage, latency: report.latency))
     }
   }
 

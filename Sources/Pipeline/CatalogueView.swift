@@ -48,6 +48,15 @@ struct CatalogueView {
     return rows[Int(number)]
   }
 
+  /// By row: whether the item may be recommended and has one of the categories.
+  func allowed(in categories: Set<String>) -> [Bool] {
+    var result = [Bool](repeating: false, count: allowed.count)
+    for case let entry? in entries where entry.available && !categories.isDisjoint(with: entry.categories) {
+      if let row = entry.row { result[Int(row)] = true }
+    }
+    return result
+  }
+
   private mutating func take(_ item: CatalogueItem) {
     let index = Int(item.number.rawValue)
     while entries.count <= index {

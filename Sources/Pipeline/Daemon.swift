@@ -22,6 +22,7 @@ public final class Daemon: Sendable {
   private let learnerWork = WorkSignal()
   private let rankerWork = WorkSignal()
   private let housekeepingWork = WorkSignal()
+  private let requests: RequestService
   private let isStopping = Atomic(false)
   private let threads = Mutex<[DedicatedThread]>([])
   private let firstFailure = Mutex<PipelineError?>(nil)
@@ -45,6 +46,7 @@ public final class Daemon: Sendable {
     do {
       try selfTest()
       store = try StateStore.open(at: settings.store.path, options: StateStore.Options(settings))
+      requests = RequestService(store: store, settings: live)
       // The types' codes are given before anything reads them.
       _ = try Ingest(store: store, settings: settings)
       let learning = try Learning(store: store, settings: settings, logger: logger.for("learner"))
@@ -87,6 +89,7 @@ public final class Daemon: Sendable {
     try run("learner", niceness: 10) { try learner.run() }
     try run("ingest") { try ingest.run() }
     try run("housekeeping") { housekeeping.run() }
+    try run("requests") { [requests] in requests.run() }
   }
 
   private func run(_ name: String, niceness: Int = 0, _ body: @escaping @Sendable () throws -> Void) throws(SystemError) {
@@ -118,11 +121,12 @@ public final class Daemon: Sendable {
     let deadline = ContinuousClock.now + live.current.lifecycle.shutdownTimeout
     isStopping.store(true, ordering: .relaxed)
     housekeepingWork.close()
+    requests.close()
     var isClean = join(["ingest"], deadline)
     learnerWork.close()
     isClean = join(["learner"], deadline) && isClean
     rankerWork.close()
-    isClean = join(["ranker", "housekeeping"], deadline) && isClean
+    isClean = join(["ranker", "housekeeping", "requests"], deadline) && isClean
     if !isClean { logger.error("a service did not stop in time") }
     return isClean
   }
@@ -146,16 +150,53 @@ public final class Daemon: Sendable {
   /// The newest policy that ranks.
   public var snapshot: ModelSnapshot { shared.snapshot }
 
-  /// The popular list: external ids and counts.
-  public func popularItems(limit: Int) throws(StateStoreError) -> [(id: String, count: Float)] {
+  /// The list that the user has: the pool whose first items are published, or the popular list for a user without one.
+  public func storedList(of user: String, _ filter: ListFilter) throws(PipelineError) -> RequestedList {
+    do {
+      let list = try store.read { (transaction) throws(StateStoreError) -> RequestedList? in
+        guard let pool = try transaction.pool(of: user) else { return nil }
+        return RequestedList(
+          source: .published, items: try transaction.select(zip(pool.items, pool.scores), filter, categoryCap: settings.rules.categoryCap),
+          revision: pool.revision, modelVersion: pool.modelVersion, madeTime: pool.madeTime)
+      }
+      return try list ?? popularList(filter)
+    } catch {
+      throw PipelineError(error)
+    }
+  }
+
+  /// The list that the user would have now, by the newest snapshot; nothing is stored or published.
+  public func freshList(of user: String, _ filter: ListFilter) async throws(PipelineError) -> RequestedList {
+    try await fresh(filter) { ranking, snapshot in try ranking.list(of: user, filter, snapshot: snapshot) }
+  }
+
+  /// The list of somebody without an id, for the items of their session, oldest first. Items that are not known are passed over.
+  public func freshList(session items: [String], _ filter: ListFilter) async throws(PipelineError) -> RequestedList {
+    try await fresh(filter) { ranking, snapshot in try ranking.list(session: items, filter, snapshot: snapshot) }
+  }
+
+  private func fresh(
+    _ filter: ListFilter, _ rank: @escaping @Sendable (Ranking, ModelSnapshot) throws -> [RequestedList.Entry]?
+  ) async throws(PipelineError) -> RequestedList {
+    let snapshot = snapshot
+    guard let items = try await requests.perform({ try rank($0, snapshot) }) else {
+      do { return try popularList(filter) } catch { throw PipelineError(error) }
+    }
+    return RequestedList(source: .fresh, items: items, modelVersion: snapshot.version, madeTime: millisecondsSince1970())
+  }
+
+  /// The items with the most similar vectors, best first, without the item itself; nil when the item is not in the catalogue or not in the
+  /// snapshot yet.
+  public func similarItems(to item: String, _ filter: ListFilter) async throws(PipelineError) -> [RequestedList.Entry]? {
+    let snapshot = snapshot
+    return try await requests.perform { try $0.similar(to: item, filter, snapshot: snapshot) }
+  }
+
+  private func popularList(_ filter: ListFilter) throws(StateStoreError) -> RequestedList {
     let popular = shared.popular
     return try store.read { (transaction) throws(StateStoreError) in
-      var result: [(id: String, count: Float)] = []
-      for (number, score) in zip(popular.items, popular.scores) where result.count < limit {
-        guard let item = try transaction.item(number), item.row != nil, item.description?.available ?? true else { continue }
-        result.append((item.id, score))
-      }
-      return result
+      RequestedList(
+        source: .popular, items: try transaction.select(zip(popular.items, popular.scores), filter, categoryCap: settings.rules.categoryCap))
     }
   }
 

@@ -298,7 +298,7 @@ final class DeadLetterProducer {
       renew()
     }
     for index in rejected.indices where !left.contains(index) {
-      metrics.deadLettered(rejected[index].rejection.reason.rawValue)
+      metrics.deadLettered(rejected[index].message, rejected[index].rejection)
       logger.debug(
         "a record is dead-lettered",
         metadata: [

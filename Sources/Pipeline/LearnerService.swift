@@ -82,8 +82,10 @@ final class LearnerService {
   }
 
   private func checkpoint() throws {
+    let before = learning.newestEntry?.modelVersion
     do {
       try learning.checkpoint()
+      if let entry = learning.newestEntry, entry.modelVersion != before { metrics.checkpointed(entry.name, version: entry.modelVersion) }
     } catch let error as StateStoreError where error.code == .full || error.code == .diskFull || error.code == .io {
       // Learning goes on; the checkpoint before stays the newest.
       logger.error("no checkpoint could be written", metadata: ["error": "\(error)"])
@@ -99,7 +101,7 @@ final class LearnerService {
         case .good: learning.markGood()
         case .fallen(let ndcg, let good):
           guard let name = try learning.rollBack() else { continue }
-          metrics.rolledBack()
+          metrics.rolledBack(to: name, version: learning.learner.snapshot.version)
           logger.critical(
             "live quality fell significantly: the model goes back to its last good checkpoint",
             metadata: ["ndcg": "\(ndcg)", "good_ndcg": "\(good)", "checkpoint": "\(name)"])

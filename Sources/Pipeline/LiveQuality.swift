@@ -22,6 +22,8 @@ struct LiveQuality {
   private(set) var all: Pair
   private(set) var newItems: Pair
   private(set) var newUsers: Pair
+  /// Whether the item was anywhere in the user's candidate pool, for users that have one.
+  private(set) var poolHits: SlidingMetrics
   private(set) var popularity: RecentPopularity
   private var itemEvents: [UInt32] = []
 
@@ -45,6 +47,7 @@ struct LiveQuality {
     all = Pair(window: window)
     newItems = Pair(window: window)
     newUsers = Pair(window: window)
+    poolHits = SlidingMetrics(capacity: window)
     popularity = RecentPopularity(window: popularityWindow)
   }
 
@@ -59,6 +62,7 @@ struct LiveQuality {
       let popular = popularity.count(of: item) > 0 ? popularity.rank(of: item, after: [], excluding: excluded[...]) : nil
       let model = event.hadPool ? event.poolRank : popular
       all.record(model: model, popularity: popular)
+      if event.hadPool { poolHits.record(rank: event.poolRank.map { _ in 0 }) }
       if events(of: event.item) <= Self.newUntil { newItems.record(model: model, popularity: popular) }
       if event.userInteractions <= Self.newUntil { newUsers.record(model: model, popularity: popular) }
       ranks = (model, popular)

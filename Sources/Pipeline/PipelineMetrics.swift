@@ -1,6 +1,9 @@
 import DaemonSupport
+import Events
+import Kafka
 import Metrics
 import Recommender
+import Settings
 import Synchronization
 
 /// The daemon's figures: each is counted for Prometheus and kept as a value for the status page and the log.
@@ -14,18 +17,66 @@ public final class PipelineMetrics: Sendable {
     public var lag: UInt64?
     public var learningSteps: UInt64 = 0
     public var learnedInteractions: UInt64 = 0
+    /// Interactions in the journal that wait to be learned from.
+    public var learningBacklog: UInt64 = 0
     public var sampledOut: UInt64 = 0
     public var rollbacks: UInt64 = 0
     public var crossEntropy: Double?
     public var preference: Double?
+    /// The share of the items that each expert has, by the expert's number; empty without experts.
+    public var expertLoad: [Float] = []
     public var modelVersion: UInt64 = 0
+    /// Checkpoints and rollbacks since the start, the newest last; at most ``keptEntries``.
+    public var modelEvents: [ModelEvent] = []
     public var listsPublished: UInt64 = 0
     public var usersRanked: UInt64 = 0
     public var staleUsers: UInt64 = 0
+    /// From taking in an event to the broker's acknowledgement of the list that answers it, over the newest lists.
+    public var latency: Latency?
+    /// The share of the items that may be recommended which stand in the newest published lists; nil without any.
+    public var catalogueCoverage: Double?
+    /// The newest dead letters, the newest last; at most ``keptEntries``.
+    public var deadLetterSamples: [DeadLetterSample] = []
     public var quality = Quality()
     /// Why consumption stands still; nil while it does not.
     public var stoppedBecause: String?
   }
+
+  /// What became of the model at a moment.
+  public struct ModelEvent: Sendable {
+    public enum Kind: Sendable { case checkpoint, rollback }
+
+    public var kind: Kind
+    /// Milliseconds since 1970.
+    public var time: Int64
+    /// Of the snapshot: the one that the checkpoint holds, or the first after the rollback.
+    public var version: UInt64
+    /// The checkpoint's file name.
+    public var checkpoint: String
+    /// Live quality of the moment; nil before anything was scored.
+    public var quality: Quality?
+  }
+
+  /// A record that was not accepted.
+  public struct DeadLetterSample: Sendable {
+    /// Milliseconds since 1970.
+    public var time: Int64
+    public var reason: String
+    public var message: String
+    public var topic: String
+    public var partition: Int32
+    public var offset: Int64
+    /// The first bytes of the value as text; nil for a record without one.
+    public var value: String?
+  }
+
+  public struct Latency: Sendable {
+    public var median: Duration
+    public var percentile99: Duration
+  }
+
+  /// Entries that are kept of what is shown as a list.
+  public static let keptEntries = 20
 
   /// Prequential quality over the sliding window, as fractions.
   public struct Quality: Sendable {
@@ -34,6 +85,8 @@ public final class PipelineMetrics: Sendable {
     public var popularity = Figures()
     public var newItems = Figures()
     public var newUsers = Figures()
+    /// The share of interactions whose item was anywhere in the user's candidate pool; nil until a user with a pool came again.
+    public var poolHitRate: Double?
 
     public struct Figures: Sendable {
       public var hitRate = 0.0
@@ -43,6 +96,9 @@ public final class PipelineMetrics: Sendable {
   }
 
   private let totals = Mutex(Totals())
+  /// The newest latencies in a ring, in milliseconds.
+  private let latencies = Mutex<(values: [Int64], next: Int)>(([], 0))
+  private static let keptLatencies = 2048
   private let k: Int
   private let events = Counter(label: "ingest_events")
   private let interactions = Counter(label: "ingest_interactions")
@@ -64,6 +120,8 @@ public final class PipelineMetrics: Sendable {
   private let published = Counter(label: "ranker_lists_published")
   private let failed = Counter(label: "ranker_deliveries_failed")
   private let batches = Metrics.Timer(label: "ranker_batch")
+  private let latency = Metrics.Timer(label: "recommendation_latency")
+  private let coverage = Gauge(label: "ranker_catalogue_coverage_ratio")
   private let staleUsers = Gauge(label: "ranker_stale_users")
   private let storeUsed = Gauge(label: "store_used_bytes")
   private let storeMap = Gauge(label: "store_map_bytes")
@@ -91,6 +149,7 @@ public final class PipelineMetrics: Sendable {
       "learner_backlog_interactions": "Interactions in the journal that wait to be learned from.",
       "learner_cross_entropy": "Softmax cross-entropy of the latest stride.",
       "learner_preference_loss": "RoDPO's preference term of the latest stride.",
+      "learner_expert_load": "Share of the items that each expert has, by expert.",
       "model_version": "Version of the newest snapshot.",
       "ranker_users": "Users ranked.",
       "ranker_lists_published": "Recommendation lists that the broker has acknowledged.",
@@ -101,6 +160,9 @@ public final class PipelineMetrics: Sendable {
       "quality_ndcg": "Prequential NDCG@K over the sliding window.",
       "quality_mrr": "Prequential MRR@K over the sliding window.",
       "quality_window_events": "Scored interactions in the sliding window.",
+      "quality_pool_hit_ratio": "Share of the window's interactions whose item was anywhere in the user's candidate pool.",
+      "recommendation_latency": "Time from taking in an event to the broker's acknowledgement of the list that answers it.",
+      "ranker_catalogue_coverage_ratio": "Share of the items that may be recommended which stand in the newest 10,000 published lists.",
       "store_used_bytes": "Bytes of the store's file in use.",
       "store_map_bytes": "Bytes that the store may take before it grows.",
       "kafka_group_members": "Members of the consumer group; more than one is a mistake.",
@@ -122,9 +184,16 @@ public final class PipelineMetrics: Sendable {
     }
   }
 
-  func deadLettered(_ reason: String) {
+  func deadLettered(_ message: OwnedMessage, _ rejection: Rejection) {
+    let reason = rejection.reason.rawValue
     Counter(label: "ingest_dead_letters", dimensions: [("reason", reason)]).increment()
-    totals.withLock { $0.deadLetters[reason, default: 0] += 1 }
+    let sample = DeadLetterSample(
+      time: millisecondsSince1970(), reason: reason, message: rejection.message, topic: message.topic, partition: message.partition,
+      offset: message.offset, value: message.value.map { String(decoding: $0.prefix(300), as: UTF8.self) })
+    totals.withLock {
+      $0.deadLetters[reason, default: 0] += 1
+      $0.deadLetterSamples.keep(sample)
+    }
   }
 
   func lag(_ value: UInt64?) {
@@ -152,6 +221,8 @@ public final class PipelineMetrics: Sendable {
       $0.learningSteps += UInt64(report.steps)
       $0.learnedInteractions += UInt64(report.newTargets)
       $0.sampledOut += UInt64(progress.sampledOut)
+      $0.learningBacklog = waiting
+      $0.expertLoad = report.expertLoad
       if report.steps > report.skippedSteps {
         $0.crossEntropy = report.crossEntropy
         $0.preference = report.preference
@@ -168,9 +239,20 @@ public final class PipelineMetrics: Sendable {
     totals.withLock { $0.modelVersion = version }
   }
 
-  func rolledBack() {
+  func checkpointed(_ name: String, version: UInt64) { happened(.checkpoint, name, version) }
+
+  func rolledBack(to name: String, version: UInt64) {
     rollbacks.increment()
     totals.withLock { $0.rollbacks += 1 }
+    happened(.rollback, name, version)
+  }
+
+  private func happened(_ kind: ModelEvent.Kind, _ checkpoint: String, _ version: UInt64) {
+    let time = millisecondsSince1970()
+    totals.withLock {
+      let quality = $0.quality.events > 0 ? $0.quality : nil
+      $0.modelEvents.keep(ModelEvent(kind: kind, time: time, version: version, checkpoint: checkpoint, quality: quality))
+    }
   }
 
   func ranked(_ count: Int, time: Duration) {
@@ -185,6 +267,33 @@ public final class PipelineMetrics: Sendable {
     totals.withLock { $0.listsPublished += UInt64(count) }
   }
 
+  /// - Parameter times: how long each list's event waited for it.
+  func answered(after times: [Duration]) {
+    latencies.withLock { latencies in
+      for time in times {
+        if latencies.values.count < Self.keptLatencies {
+          latencies.values.append(time.wholeMilliseconds)
+        } else {
+          latencies.values[latencies.next] = time.wholeMilliseconds
+          latencies.next = (latencies.next + 1) % Self.keptLatencies
+        }
+      }
+    }
+    for time in times { latency.recordNanoseconds(time.nanoseconds) }
+  }
+
+  /// Once a second: what the newest lists come to.
+  func summarizeLists(catalogueCoverage share: Double?) {
+    if let share { coverage.record(share) }
+    let sorted = latencies.withLock { $0.values.sorted() }
+    totals.withLock {
+      $0.catalogueCoverage = share
+      guard !sorted.isEmpty else { return }
+      $0.latency = Latency(
+        median: .milliseconds(sorted[(sorted.count - 1) / 2]), percentile99: .milliseconds(sorted[(sorted.count - 1) * 99 / 100]))
+    }
+  }
+
   func store(used: Int, map: Int, staleUsers count: Int) {
     storeUsed.record(used)
     storeMap.record(map)
@@ -197,9 +306,11 @@ public final class PipelineMetrics: Sendable {
   func quality(_ live: borrowing LiveQuality) {
     let quality = Quality(
       events: live.all.model.count, model: figures(live.all.model), popularity: figures(live.all.popularity),
-      newItems: figures(live.newItems.model), newUsers: figures(live.newUsers.model))
+      newItems: figures(live.newItems.model), newUsers: figures(live.newUsers.model),
+      poolHitRate: live.poolHits.count > 0 ? live.poolHits.mean(.hitRate(1)) : nil)
     totals.withLock { $0.quality = quality }
     Gauge(label: "quality_window_events").record(quality.events)
+    if let share = quality.poolHitRate { Gauge(label: "quality_pool_hit_ratio").record(share) }
     for (recommender, slice, figures) in [
       ("rodpod", "all", quality.model), ("recent_popularity", "all", quality.popularity), ("rodpod", "new_items", quality.newItems),
       ("rodpod", "new_users", quality.newUsers),
@@ -213,6 +324,14 @@ public final class PipelineMetrics: Sendable {
 
   private func figures(_ metrics: SlidingMetrics) -> Quality.Figures {
     Quality.Figures(hitRate: metrics.mean(.hitRate(k)), ndcg: metrics.mean(.ndcg(k)), mrr: metrics.mean(.mrr(k)))
+  }
+}
+
+extension Array {
+  /// Appends the newest and drops the oldest beyond ``PipelineMetrics/keptEntries``.
+  fileprivate mutating func keep(_ element: Element) {
+    append(element)
+    if count > PipelineMetrics.keptEntries { removeFirst() }
   }
 }
 

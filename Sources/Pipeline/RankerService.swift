@@ -57,6 +57,7 @@ final class RankerService {
       }
       if ContinuousClock.now - lastGuests >= .seconds(1) {
         lastGuests = .now
+        metrics.summarizeLists(catalogueCoverage: ranking.catalogueCoverage)
         let popular = shared.popular
         if let guests = try ranking.guestList(popular: popular.items, scores: popular.scores, now: millisecondsSince1970()) {
           try publish([guests])
@@ -116,8 +117,12 @@ final class RankerService {
       }
     }
     for error in result.errors { logger.warning("Kafka reports an error to the producer", metadata: ["error": "\(error)"]) }
-    try ranking.acknowledge(acknowledged, now: millisecondsSince1970())
-    if !acknowledged.isEmpty { metrics.delivered(acknowledged.count, failed: 0) }
+    let now = millisecondsSince1970()
+    try ranking.acknowledge(acknowledged, now: now)
+    if !acknowledged.isEmpty {
+      metrics.delivered(acknowledged.count, failed: 0)
+      metrics.answered(after: acknowledged.compactMap { publication in publication.eventTime.map { .milliseconds(max(0, now - $0)) } })
+    }
   }
 
   private func fail(_ token: UInt64, _ error: KafkaError) {

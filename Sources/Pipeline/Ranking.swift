@@ -13,10 +13,12 @@ struct Publication {
   var markSequence: UInt64?
   /// Of the items, to see whether a later list differs.
   var digest: UInt64
+  /// When the oldest event was taken in that the list answers, in milliseconds since 1970; nil when it answers none.
+  var eventTime: Int64?
 }
 
-/// Ranks stale users with the newest snapshot, stores their pools, and says what has to be published. It knows no Kafka and no threads.
-/// One thread owns it.
+/// Ranks stale users with the newest snapshot, stores their pools, and says what has to be published; makes lists on request. It knows no
+/// Kafka and no threads. One thread owns it.
 final class Ranking {
   private let store: StateStore
   var settings: Settings {
@@ -31,6 +33,7 @@ final class Ranking {
   private let typeNames: [String]
   /// Users whose list is on its way to the broker: they are not ranked again before that is settled.
   private(set) var inFlight: Set<String> = []
+  private var coverage = CatalogueCoverage(window: 10_000)
 
   init(store: StateStore, settings: Settings) throws(StateStoreError) {
     self.store = store
@@ -75,7 +78,7 @@ final class Ranking {
       return candidates
     }
     guard !candidates.isEmpty else { return ([], 0) }
-    let requests = candidates.map { request($0.sequence) }
+    let requests = candidates.map { request($0.sequence?.interactions ?? []) }
     let lists = ranker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
     var publications: [Publication] = []
     var pools: [(user: String, pool: PoolRecord)] = []
@@ -101,7 +104,8 @@ final class Ranking {
             user: candidate.user.user,
             recommendation: recommendation(
               candidate.user.user, published, revision: pool.revision, model: snapshot.version, asOf: candidate.user.mark.asOf, now: now),
-            markSequence: candidate.user.mark.sequence, digest: digest))
+            markSequence: candidate.user.mark.sequence, digest: digest,
+            eventTime: candidate.user.mark.asOf.isOfStream ? candidate.user.mark.dueTime - settings.ranker.debounce.wholeMilliseconds : nil))
       } else {
         settled.append(candidate.user)
       }
@@ -162,7 +166,16 @@ final class Ranking {
         try transaction.putPool(pool, of: publication.user)
       }
     }
-    for publication in publications { inFlight.remove(publication.user) }
+    for publication in publications {
+      inFlight.remove(publication.user)
+      if let list = publication.recommendation { coverage.add(list.items.map(\.item)) }
+    }
+  }
+
+  /// The share of the items that may be recommended which stand in the newest published lists; nil without any.
+  var catalogueCoverage: Double? {
+    let items = catalogue.allowed.count { $0 }
+    return items > 0 && coverage.itemCount > 0 ? min(1, Double(coverage.itemCount) / Double(items)) : nil
   }
 
   /// These lists did not reach the broker: their users stay marked and are ranked again.
@@ -170,13 +183,73 @@ final class Ranking {
     for publication in publications { inFlight.remove(publication.user) }
   }
 
+  /// The list that a user would have now. Nothing is stored or published.
+  ///
+  /// - Returns: best first; nil when nothing is known of what the user did.
+  func list(of user: String, _ filter: ListFilter, snapshot: ModelSnapshot) throws(StateStoreError) -> [RequestedList.Entry]? {
+    try list(filter, snapshot) { (transaction) throws(StateStoreError) in try transaction.sequence(of: user)?.interactions ?? [] }
+  }
+
+  /// The list of somebody without an id, for the items of a session, oldest first: interactions of the first configured type. Items that are
+  /// not known are passed over.
+  ///
+  /// - Returns: best first; nil when none of the items is known.
+  func list(session items: [String], _ filter: ListFilter, snapshot: ModelSnapshot) throws(StateStoreError) -> [RequestedList.Entry]? {
+    let type = settings.events.types.first.flatMap { first in typeNames.firstIndex(of: first.name) } ?? 0
+    return try list(filter, snapshot) { (transaction) throws(StateStoreError) in
+      var interactions: [StoredInteraction] = []
+      for id in items {
+        guard let number = try transaction.itemNumber(of: id) else { continue }
+        // Of its time only the order is known.
+        interactions.append(StoredInteraction(item: number, type: InteractionTypeCode(rawValue: UInt8(type)), time: -1))
+      }
+      return interactions
+    }
+  }
+
+  private func list(
+    _ filter: ListFilter, _ snapshot: ModelSnapshot, _ interactions: (ReadTransaction) throws(StateStoreError) -> [StoredInteraction]
+  ) throws(StateStoreError) -> [RequestedList.Entry]? {
+    try store.read { (transaction) throws(StateStoreError) -> [RequestedList.Entry]? in
+      try catalogue.follow(transaction)
+      var request = self.request(try interactions(transaction))
+      let isKnown = request.events.contains { event in
+        catalogue.row(of: event.item).map { Int($0) < snapshot.rowCount && snapshot.owners[Int($0)] == event.item } ?? false
+      }
+      guard isKnown else { return nil }
+      for id in filter.excluded {
+        if let row = try transaction.itemNumber(of: id).flatMap({ catalogue.row(of: $0.rawValue) }) { request.excluded.append(row) }
+      }
+      let restricted =
+        filter.categories.isEmpty ? available(snapshot) : snapshot.restricted(to: catalogue.allowed(in: filter.categories))
+      // The cap takes from more than the list holds.
+      let list = ranker.rank([request], count: max(filter.count, settings.pool.size), snapshot: restricted, lookup: catalogue.row(of:))
+      return try transaction.select(
+        ranked(list[0], snapshot).lazy.map { (StoredItemNumber(rawValue: $0.item), $0.score) }, filter, categoryCap: settings.rules.categoryCap)
+    }
+  }
+
+  /// The items whose vectors are most similar, best first, without the item itself.
+  ///
+  /// - Returns: nil when the item is not in the catalogue, or not in the snapshot yet.
+  func similar(to id: String, _ filter: ListFilter, snapshot: ModelSnapshot) throws(StateStoreError) -> [RequestedList.Entry]? {
+    try store.read { (transaction) throws(StateStoreError) -> [RequestedList.Entry]? in
+      guard let item = try transaction.item(id: id), let row = item.row, Int(row) < snapshot.rowCount,
+        snapshot.owners[Int(row)] == item.number.rawValue
+      else { return nil }
+      let similar = snapshot.similar(to: Int32(bitPattern: row), count: snapshot.rowCount).lazy.compactMap { pair in
+        snapshot.owners[Int(pair.row)].map { (StoredItemNumber(rawValue: $0), pair.similarity) }
+      }
+      return try transaction.select(similar, filter, categoryCap: 0)
+    }
+  }
+
   private struct Ranked {
     var item: UInt32
     var score: Float
   }
 
-  private func request(_ sequence: UserSequence?) -> RankingRequest {
-    let interactions = sequence?.interactions ?? []
+  private func request(_ interactions: [StoredInteraction]) -> RankingRequest {
     let excluded = interactions.filter { excludes.indices.contains(Int($0.type.rawValue)) ? excludes[Int($0.type.rawValue)] : true }
     // When the list will be read is not known, hence no "now".
     return RankingRequest(
@@ -186,31 +259,26 @@ final class Ranking {
   private func poolItems(
     _ list: [RankedItem], _ snapshot: ModelSnapshot, popular: [StoredItemNumber], excluded: [Int32]
   ) -> [Ranked] {
-    if !list.isEmpty {
-      return list.compactMap { ranked in
-        // Since the snapshot the row may have gone to another item.
-        guard let item = snapshot.owners[Int(ranked.row)], catalogue.row(of: item) == ranked.row else { return nil }
-        return Ranked(item: item, score: ranked.score)
-      }
-    }
+    if !list.isEmpty { return ranked(list, snapshot) }
     let allowed = popular.filter { number in
       catalogue[number.rawValue].map { entry in entry.available && entry.row.map { !excluded.contains($0) } ?? false } ?? false
     }
     return allowed.enumerated().map { Ranked(item: $1.rawValue, score: -Float($0)) }
   }
 
+  private func ranked(_ list: [RankedItem], _ snapshot: ModelSnapshot) -> [Ranked] {
+    list.compactMap { ranked in
+      // Since the snapshot the row may have gone to another item.
+      guard let item = snapshot.owners[Int(ranked.row)], catalogue.row(of: item) == ranked.row else { return nil }
+      return Ranked(item: item, score: ranked.score)
+    }
+  }
+
   /// The first K, no more of a category than the cap allows.
   private func publishedItems(_ items: [Ranked]) -> [Ranked] {
-    let cap = settings.rules.categoryCap
-    guard cap > 0 else { return Array(items.prefix(settings.ranker.topK)) }
-    var counts: [String: Int] = [:]
+    var cap = CategoryCap(settings.rules.categoryCap)
     var result: [Ranked] = []
-    for item in items where result.count < settings.ranker.topK {
-      let categories = catalogue[item.item]?.categories ?? []
-      guard categories.allSatisfy({ counts[$0, default: 0] < cap }) else { continue }
-      for category in categories { counts[category, default: 0] += 1 }
-      result.append(item)
-    }
+    for item in items where result.count < settings.ranker.topK && cap.take(catalogue[item.item]?.categories ?? []) { result.append(item) }
     return result
   }
 

@@ -17,30 +17,85 @@ struct AdminAdapter: StatusSource, LookupService {
 
   func report() async -> StatusReport {
     let totals = daemon.metrics.current
-    let quality = totals.quality
     return StatusReport(
       version: BuildInformation.version, events: totals.events, lag: totals.lag, deadLetters: totals.deadLetters,
-      learningSteps: totals.learningSteps, loss: totals.crossEntropy, modelVersion: totals.modelVersion, listsPublished: totals.listsPublished,
-      staleUsers: totals.staleUsers,
-      quality: quality.events == 0
-        ? nil
-        : LiveQuality(
-          k: daemon.settings.quality.k, window: quality.events, model: RankingQuality(quality.model),
-          popularity: RankingQuality(quality.popularity)))
+      deadLetterSamples: totals.deadLetterSamples.reversed().map { sample in
+        DeadLetterSample(
+          time: date(sample.time), reason: sample.reason, message: sample.message, topic: sample.topic, partition: sample.partition,
+          offset: sample.offset, value: sample.value)
+      },
+      learningSteps: totals.learningSteps, learningBacklog: totals.learningBacklog, loss: totals.crossEntropy,
+      modelVersion: totals.modelVersion, modelEvents: totals.modelEvents.reversed().map(modelEvent),
+      expertLoad: totals.expertLoad.map(Double.init), listsPublished: totals.listsPublished, staleUsers: totals.staleUsers,
+      latency: totals.latency.map { Latency(median: $0.median / .seconds(1), percentile99: $0.percentile99 / .seconds(1)) },
+      catalogueCoverage: totals.catalogueCoverage, quality: quality(totals.quality))
   }
 
-  func recommendations(user: String, limit: Int) async throws -> RecommendationList {
-    let pool = try read { (transaction) throws(StateStoreError) -> (PoolRecord, [ScoredItem])? in
-      guard let pool = try transaction.pool(of: user) else { return nil }
-      return (pool, try scored(zip(pool.items, pool.scores).prefix(limit).map { ($0, Double($1)) }, transaction))
-    }
-    if let (pool, items) = pool {
-      return RecommendationList(
-        user: user, items: items, source: .published, revision: pool.revision, model: pool.modelVersion, generatedAt: date(pool.madeTime))
-    }
-    let popular = try daemon.popularItems(limit: limit)
-    return RecommendationList(user: user, items: popular.map { ScoredItem(item: $0.id, score: Double($0.count)) }, source: .popular)
+  private func quality(_ quality: PipelineMetrics.Quality) -> LiveQuality? {
+    guard quality.events > 0 else { return nil }
+    return LiveQuality(
+      k: daemon.settings.quality.k, window: quality.events, model: RankingQuality(quality.model),
+      popularity: RankingQuality(quality.popularity), newItems: RankingQuality(quality.newItems), newUsers: RankingQuality(quality.newUsers),
+      poolHitRate: quality.poolHitRate)
   }
+
+  private func modelEvent(_ event: PipelineMetrics.ModelEvent) -> ModelEvent {
+    ModelEvent(
+      kind: event.kind == .rollback ? .rollback : .checkpoint, time: date(event.time), version: event.version, checkpoint: event.checkpoint,
+      model: event.quality.map { RankingQuality($0.model) }, popularity: event.quality.map { RankingQuality($0.popularity) })
+  }
+
+  func recommendations(user: String, fresh: Bool, _ options: ListOptions) async throws -> RecommendationList {
+    let list = try await answering { () async throws(PipelineError) in
+      try await fresh ? daemon.freshList(of: user, ListFilter(options)) : daemon.storedList(of: user, ListFilter(options))
+    }
+    guard options.explains else { return self.list(list, user: user, explainedBy: nil) }
+    let sequence = try read { (transaction) throws(StateStoreError) in try history(of: user, transaction) }
+    return self.list(list, user: user, explainedBy: sequence)
+  }
+
+  func recommendations(session items: [String], _ options: ListOptions) async throws -> RecommendationList {
+    let list = try await answering { () async throws(PipelineError) in
+      try await daemon.freshList(session: items, ListFilter(options))
+    }
+    return self.list(list, user: nil, explainedBy: nil)
+  }
+
+  private func list(_ list: RequestedList, user: String?, explainedBy sequence: [CatalogueItem]?) -> RecommendationList {
+    let source: RecommendationList.Source =
+      switch list.source {
+      case .published: .published
+      case .fresh: .fresh
+      case .popular: .popular
+      }
+    return RecommendationList(
+      user: user, items: list.items.map { scored($0, explainedBy: sequence) }, source: source, revision: list.revision,
+      model: list.modelVersion, generatedAt: list.madeTime.map(date))
+  }
+
+  /// The items of the user's sequence, each once.
+  private func history(of user: String, _ transaction: ReadTransaction) throws(StateStoreError) -> [CatalogueItem] {
+    var items: [CatalogueItem] = []
+    for number in Set((try transaction.sequence(of: user)?.interactions ?? []).map(\.item)) {
+      if let item = try transaction.item(number) { items.append(item) }
+    }
+    return items
+  }
+
+  /// - Parameter sequence: what the nearest items are sought in; nil leaves them out.
+  private func scored(_ entry: RequestedList.Entry, explainedBy sequence: [CatalogueItem]?) -> ScoredItem {
+    let snapshot = daemon.snapshot
+    let nearest = sequence.map { sequence in
+      let similarities = sequence.compactMap { item in snapshot.similarity(entry.item, item).map { (item, $0) } }
+      return similarities.sorted { $0.1 > $1.1 }.prefix(Self.nearestItems).map { item, similarity in
+        ScoredItem(item: item.id, title: item.description?.title, score: Double(similarity))
+      }
+    }
+    return ScoredItem(item: entry.item.id, title: entry.item.description?.title, score: Double(entry.score), nearest: nearest)
+  }
+
+  /// So many items explain one that is recommended.
+  private static let nearestItems = 3
 
   func user(_ id: String) async throws -> UserDetails {
     try read { (transaction) throws(StateStoreError) -> UserDetails? in
@@ -67,16 +122,10 @@ struct AdminAdapter: StatusSource, LookupService {
       available: item.row != nil && description?.available ?? true, features: (description?.features ?? [:]).mapValues(\.count))
   }
 
-  func similarItems(to id: String, limit: Int) async throws -> [ScoredItem] {
-    let snapshot = daemon.snapshot
-    guard let item = try read({ (transaction) throws(StateStoreError) in try transaction.item(id: id) }), let row = item.row,
-      Int(row) < snapshot.rowCount
-    else { throw LookupError(.notFound) }
-    let similar = snapshot.similar(to: Int32(bitPattern: row), count: limit)
-    return try read { (transaction) throws(StateStoreError) in
-      try scored(
-        similar.compactMap { pair in snapshot.owners[Int(pair.row)].map { (ItemNumber(rawValue: $0), Double(pair.similarity)) } }, transaction)
-    }
+  func similarItems(to id: String, _ options: ListOptions) async throws -> [ScoredItem] {
+    let items = try await answering { () async throws(PipelineError) in try await daemon.similarItems(to: id, ListFilter(options)) }
+    guard let items else { throw LookupError(.notFound) }
+    return items.map { scored($0, explainedBy: nil) }
   }
 
   func forgetUser(_ id: String) async throws {
@@ -91,13 +140,12 @@ struct AdminAdapter: StatusSource, LookupService {
       items: snapshot.owners.count { $0 != nil }, hyperparameters: daemon.settings.modelDescription)
   }
 
-  private func scored(_ items: [(ItemNumber, Double)], _ transaction: ReadTransaction) throws(StateStoreError) -> [ScoredItem] {
-    var result: [ScoredItem] = []
-    for (number, score) in items {
-      guard let item = try transaction.item(number) else { continue }
-      result.append(ScoredItem(item: item.id, title: item.description?.title, score: score))
+  private func answering<Result: Sendable>(_ body: () async throws(PipelineError) -> Result) async throws -> Result {
+    do {
+      return try await body()
+    } catch {
+      throw LookupError(error.code == .unavailable ? .unavailable : .failed, error.message)
     }
-    return result
   }
 
   private func read<Result>(_ body: (ReadTransaction) throws(StateStoreError) -> Result) throws -> Result {
@@ -109,6 +157,24 @@ struct AdminAdapter: StatusSource, LookupService {
   }
 
   private func date(_ milliseconds: Int64) -> Date { Date(timeIntervalSince1970: Double(milliseconds) / 1000) }
+}
+
+extension ListFilter {
+  init(_ options: ListOptions) {
+    self.init(count: options.limit, categories: Set(options.categories), excluded: Set(options.excluded))
+  }
+}
+
+extension ModelSnapshot {
+  /// The cosine similarity of two items; nil when one of them is not in the snapshot.
+  fileprivate func similarity(_ a: CatalogueItem, _ b: CatalogueItem) -> Float? {
+    func row(_ item: CatalogueItem) -> Int32? {
+      guard let row = item.row, Int(row) < rowCount, owners[Int(row)] == item.number.rawValue else { return nil }
+      return Int32(bitPattern: row)
+    }
+    guard let first = row(a), let second = row(b) else { return nil }
+    return similarity(first, second)
+  }
 }
 
 extension RankingQuality {

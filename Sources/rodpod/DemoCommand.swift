@@ -1,3 +1,4 @@
+import AdminAPI
 import ArgumentParser
 import CoreMetrics
 import DaemonSupport
@@ -15,7 +16,8 @@ struct DemoCommand: AsyncParsableCommand {
     commandName: "demo",
     abstract: "Shows rodpod at work on a real data set, without Kafka: an in-process mock cluster plays the broker.",
     discussion: """
-      Plays MovieLens ratings in time order, as fast as the model learns from them, and ends by itself within two minutes.
+      Plays MovieLens ratings in time order, as fast as the model learns from them, and ends by itself within two minutes. Meanwhile a status
+      page can be looked at in a browser.
       Example: rodpod demo --data Tests/Fixtures/movielens-small
       """)
 
@@ -42,10 +44,23 @@ struct DemoCommand: AsyncParsableCommand {
     let folder = FileManager.default.temporaryDirectory.appending(path: "rodpod-demo-\(ProcessInfo.processInfo.processIdentifier)")
     defer { try? FileManager.default.removeItem(at: folder) }
     // It blocks, so it has a thread of its own.
-    try await DedicatedThread(name: "demo") { try play(stream, folder: folder) }.finish()
+    try await DedicatedThread(name: "demo") { try play(stream, folder: folder, registry) }.finish()
   }
 
-  private func play(_ stream: DemoStream, folder: URL) throws {
+  /// Serves the status page, on a port that is free, until cancelled.
+  /// - Returns: the server's task, and the page's address once it listens.
+  private func serveStatusPage(of daemon: Daemon, _ registry: MetricsRegistry) throws -> (server: Task<Void, any Error>, address: String?) {
+    let adapter = AdminAdapter(daemon: daemon, registry: registry)
+    let ports = BoundedQueue<Int>(capacity: 1)
+    let server = try AdminServer(
+      configuration: AdminConfiguration(port: 0), status: adapter, lookups: adapter, logger: Logger(label: "rodpod"),
+      onListening: { _ = ports.push($0, timeout: .zero) })
+    let task = Task { try await server.run() }
+    guard case .element(let port) = ports.pop(timeout: .seconds(5)) else { return (task, nil) }
+    return (task, "http://127.0.0.1:\(port)/")
+  }
+
+  private func play(_ stream: DemoStream, folder: URL, _ registry: MetricsRegistry) throws {
     let cluster = try MockCluster()
     var settings = Settings()
     settings.kafka.bootstrapServers = cluster.bootstrapServers
@@ -64,7 +79,9 @@ struct DemoCommand: AsyncParsableCommand {
     let lists = try PublishedLists(settings)
     let player = try DemoPlayer(stream, settings)
     let display = DemoDisplay(stream: stream, isTerminal: isatty(STDOUT_FILENO) == 1)
-    display.begin()
+    let page = try serveStatusPage(of: daemon, registry)
+    defer { page.server.cancel() }
+    display.begin(page: page.address)
 
     try player.playItems()
     let start = ContinuousClock.now
@@ -205,6 +222,7 @@ final class PublishedLists {
 final class DemoDisplay {
   private let stream: DemoStream
   private let isTerminal: Bool
+  private var page = ""
   private var last = ContinuousClock.now - .seconds(10)
   private var shownUser = ""
 
@@ -213,9 +231,12 @@ final class DemoDisplay {
     self.isTerminal = isTerminal
   }
 
-  func begin() {
+  /// - Parameter page: where the status page is.
+  func begin(page: String?) {
+    self.page = page ?? ""
     print("rodpod plays \(stream.history.count) ratings of \(stream.history.itemCount) films by \(stream.history.userCount) users, in time order.")
-    print("Each rating is scored against what its user had been recommended, then learned from.\n")
+    print("Each rating is scored against what its user had been recommended, then learned from.")
+    print(page.map { "Status page: \($0)\n" } ?? "")
   }
 
   func show(_ totals: PipelineMetrics.Totals, _ player: DemoPlayer, _ lists: PublishedLists, elapsed: Duration) {
@@ -234,7 +255,7 @@ final class DemoDisplay {
       return
     }
     var lines = [
-      "\u{1B}[1mrodpod\u{1B}[0m  \(format(seconds, "%.1f")) s   \(date(player.newest?.time))",
+      "\u{1B}[1mrodpod\u{1B}[0m  \(format(seconds, "%.1f")) s   \(date(player.newest?.time))   \(page)",
       bar(Double(player.played) / Double(max(1, player.total))),
       "",
       "  events taken in   \(totals.interactions)   (\(Int(Double(totals.interactions) / max(0.1, seconds)))/s, dead letters \(totals.deadLetters.values.reduce(0, +)))",

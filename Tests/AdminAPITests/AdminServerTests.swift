@@ -42,7 +42,7 @@ struct AdminServerTests {
           == #"{"sequence":[{"item":"i","time":"1970-01-01T00:00:00.000Z","type":"view"}],"user":"u1"}"#)
       #expect(
         await client.get("/v1/items/i1").text
-          == #"{"available":true,"categories":["c"],"features":{"text":384},"interactions":4,"item":"i1","price":"NaN","title":"T"}"#)
+          == #"{"available":true,"categories":["c"],"features":{"text":384},"item":"i1","price":39.9,"title":"T"}"#)
       #expect(await client.get("/v1/items/i1/similar?limit=5").text == #"{"item":"i1","items":[{"item":"near","score":0.9}]}"#)
       #expect(
         await client.get("/v1/model").text
@@ -148,6 +148,86 @@ struct AdminServerTests {
     #expect(daemon.asked.isEmpty)
   }
 
+  @Test func filtersReachTheLookUpDecodedOnce() async throws {
+    let daemon = PlayedDaemon()
+    try await withServer(daemon) { client in
+      for query in [
+        "category=a%26b&category=c+d&exclude=x%2Fy&exclude=%25&limit=3", "fresh=true&explain=true", "fresh=false&explain=false", "", "&",
+      ] {
+        #expect(await client.get("/v1/users/u/recommendations?\(query)").status == 200, "\(query)")
+      }
+      #expect(await client.get("/v1/items/i/similar?category=c&exclude=x").status == 200)
+    }
+    #expect(
+      daemon.asked == [
+        #"recommendations u 3 of ["a&b", "c+d"] without ["x/y", "%"]"#, "recommendations u 20 explained fresh", "recommendations u 20",
+        "recommendations u 20", "recommendations u 20", #"similar i 20 of ["c"] without ["x"]"#,
+      ])
+  }
+
+  @Test(arguments: [
+    ("categories=c", "unknown parameter; there are category, exclude, explain, fresh, limit"), ("fresh=yes", "'fresh' is true or false"),
+    ("fresh", "'fresh' is true or false"), ("limit=1&limit=2", "'limit' stands more than once"), ("exclude=%zz", "percent-encoded"),
+    ("%ff=1", "percent-encoded"),
+  ])
+  func aQueryThatCannotBeMeantIsRefused(query: String, detail: String) async throws {
+    let daemon = PlayedDaemon()
+    try await withServer(daemon) { client in
+      let answer = await client.get("/v1/users/u/recommendations?\(query)")
+      #expect(answer.status == 400)
+      let told = try answer.json()["detail"] as? String
+      #expect(told?.contains(detail) == true)
+    }
+    #expect(daemon.asked.isEmpty)
+  }
+
+  private static let json = "Content-Type: application/json"
+
+  @Test func aSessionIsRanked() async throws {
+    let daemon = PlayedDaemon()
+    try await withServer(daemon) { client in
+      let answer = await client.send("POST", "/v1/recommendations", headers: [Self.json], body: #"{"items":["a","b/c"]}"#)
+      #expect(answer.status == 200)
+      #expect(
+        answer.text
+          == #"{"items":[{"item":"next","nearest":[{"item":"of the session","score":0.5}],"score":2}],"model":3,"source":"fresh"}"#)
+      let full = #"{"items":["a"],"limit":1000,"categories":["c","d"],"exclude":["é"]}"#
+      #expect(await client.send("POST", "/v1/recommendations", headers: ["content-type: Application/JSON; charset=utf-8"], body: full).status == 200)
+    }
+    #expect(daemon.asked == [#"session ["a", "b/c"] 20"#, #"session ["a"] 1000 of ["c", "d"] without ["é"]"#])
+  }
+
+  @Test(arguments: [
+    ("", "not a JSON object"), ("[]", "not a JSON object"), ("{", "not a JSON object"), ("{}", "'items' is a list of 1 to 1000"),
+    (#"{"items":[]}"#, "'items' is a list of 1 to 1000"), (#"{"items":"a"}"#, "'items' is a list of strings"),
+    (#"{"items":["a",1]}"#, "'items' is a list of strings"), (#"{"items":["a"],"limit":0}"#, "'limit' is a whole number"),
+    (#"{"items":["a"],"limit":true}"#, "'limit' is a whole number"), (#"{"items":["a"],"limit":1.5}"#, "'limit' is a whole number"),
+    (#"{"items":["a"],"limit":"5"}"#, "'limit' is a whole number"), (#"{"items":["a"],"limit":1001}"#, "'limit' is a whole number"),
+    (#"{"items":["a"],"categories":{}}"#, "'categories' is a list of strings"), (#"{"items":["a"],"exclude":[null]}"#, "'exclude' is a list of strings"),
+    (#"{"items":["a"],"category":["c"]}"#, "unknown member; there are categories, exclude, items, limit"),
+    (#"{"items":["i"\#(String(repeating: #","i""#, count: 1000))]}"#, "'items' is a list of 1 to 1000"),
+  ])
+  func aSessionThatCannotBeMeantIsRefused(body: String, detail: String) async throws {
+    let daemon = PlayedDaemon()
+    try await withServer(daemon) { client in
+      let answer = await client.send("POST", "/v1/recommendations", headers: [Self.json], body: body)
+      #expect(answer.status == 400)
+      let told = try answer.json()["detail"] as? String
+      #expect(told?.contains(detail) == true, "\(answer.text)")
+    }
+    #expect(daemon.asked.isEmpty)
+  }
+
+  @Test func aSessionOfAnotherContentTypeIsRefused() async throws {
+    let daemon = PlayedDaemon()
+    try await withServer(daemon) { client in
+      for headers in [[], ["Content-Type: text/plain"], ["Content-Type: application/x-www-form-urlencoded"]] {
+        #expect(await client.send("POST", "/v1/recommendations", headers: headers, body: #"{"items":["a"]}"#).status == 415)
+      }
+    }
+    #expect(daemon.asked.isEmpty)
+  }
+
   @Test func everyAnswerCarriesTheSecurityHeaders() async throws {
     try await withServer { client in
       for path in ["/", "/healthz", "/status.json", "/metrics", "/v1/model", "/nothing"] {
@@ -171,7 +251,7 @@ struct AdminAccessTests {
     let daemon = PlayedDaemon()
     try await withServer(daemon, token: "s3cret-token") { client in
       for path in ["/healthz", "/"] { #expect(await client.get(path).status == 200) }
-      for path in ["/readyz", "/metrics", "/status.json", "/v1/model", "/v1/users/u", "/nothing", "/v1/users/%ff"] {
+      for path in ["/readyz", "/metrics", "/status.json", "/openapi.yaml", "/v1/model", "/v1/users/u", "/nothing", "/v1/users/%ff"] {
         let answer = await client.get(path)
         #expect(answer.status == 401, "\(path)")
         #expect(answer.headers["www-authenticate"] == "Bearer")

@@ -33,11 +33,17 @@ final class PlayedDaemon: StatusSource, LookupService {
   func metricsText() async -> String { "# TYPE rodpod_x_total counter\nrodpod_x_total 1\n" }
   func report() async -> StatusReport { report }
 
-  func recommendations(user: String, limit: Int) async throws -> RecommendationList {
-    note("recommendations \(user) \(limit)")
+  func recommendations(user: String, fresh: Bool, _ options: ListOptions) async throws -> RecommendationList {
+    note("recommendations \(user) \(options.text)" + (fresh ? " fresh" : ""))
     return RecommendationList(
       user: user, items: [ScoredItem(item: "a/b", title: "A & B", score: 1.5)], source: .published, revision: 7, model: 3,
       generatedAt: Date(timeIntervalSince1970: 1_700_000_000.5))
+  }
+
+  func recommendations(session items: [String], _ options: ListOptions) async throws -> RecommendationList {
+    note("session \(items) \(options.text)")
+    let nearest = [ScoredItem(item: "of the session", score: 0.5)]
+    return RecommendationList(user: nil, items: [ScoredItem(item: "next", score: 2, nearest: nearest)], source: .fresh, model: 3)
   }
 
   func user(_ id: String) async throws -> UserDetails {
@@ -55,11 +61,11 @@ final class PlayedDaemon: StatusSource, LookupService {
 
   func item(_ id: String) async throws -> ItemDetails {
     note("item \(id)")
-    return ItemDetails(item: id, title: "T", categories: ["c"], price: .nan, features: ["text": 384], interactions: 4)
+    return ItemDetails(item: id, title: "T", categories: ["c"], price: 39.9, features: ["text": 384])
   }
 
-  func similarItems(to id: String, limit: Int) async throws -> [ScoredItem] {
-    note("similar \(id) \(limit)")
+  func similarItems(to id: String, _ options: ListOptions) async throws -> [ScoredItem] {
+    note("similar \(id) \(options.text)")
     return [ScoredItem(item: "near", score: 0.9)]
   }
 
@@ -68,6 +74,14 @@ final class PlayedDaemon: StatusSource, LookupService {
   func model() async throws -> ModelDetails {
     note("model")
     return ModelDetails(version: 3, steps: 100, parameters: 12, items: 2, hyperparameters: ["hidden_size": "64"])
+  }
+}
+
+extension ListOptions {
+  /// As it is noted: the limit, and what is not as usual.
+  fileprivate var text: String {
+    "\(limit)" + (categories.isEmpty ? "" : " of \(categories)") + (excluded.isEmpty ? "" : " without \(excluded)")
+      + (explains ? " explained" : "")
   }
 }
 

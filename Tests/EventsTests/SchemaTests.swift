@@ -1,6 +1,7 @@
 import Events
 import Foundation
 import Testing
+import TestSupport
 
 /// The published JSON Schemas against what the code writes and accepts.
 @Suite struct SchemaTests {
@@ -82,82 +83,5 @@ import Testing
   @Test func nameEveryReason() throws {
     let names = try #require(try schema("dead_letter_headers")["properties"]?["rodpod.error.class"]?["enum"]?.elements)
     #expect(names == Rejection.Reason.allCases.map { .string($0.rawValue) })
-  }
-}
-
-/// JSON as a value, and the part of JSON Schema 2020-12 that the schemas use.
-private indirect enum JSON: Decodable, Equatable {
-  case null
-  case boolean(Bool)
-  case number(Double)
-  case string(String)
-  case array([JSON])
-  case object([String: JSON])
-
-  init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
-      self = .null
-    } else if let value = try? container.decode(Bool.self) {
-      self = .boolean(value)
-    } else if let value = try? container.decode(Double.self) {
-      self = .number(value)
-    } else if let value = try? container.decode(String.self) {
-      self = .string(value)
-    } else if let value = try? container.decode([JSON].self) {
-      self = .array(value)
-    } else {
-      self = .object(try container.decode([String: JSON].self))
-    }
-  }
-
-  subscript(_ key: String) -> JSON? { members?[key] }
-  var members: [String: JSON]? { if case .object(let members) = self { members } else { nil } }
-  var elements: [JSON]? { if case .array(let elements) = self { elements } else { nil } }
-  var text: String? { if case .string(let text) = self { text } else { nil } }
-  var double: Double? { if case .number(let number) = self { number } else { nil } }
-
-  private func isOf(type: String) -> Bool {
-    switch (type, self) {
-    case ("null", .null), ("boolean", .boolean), ("number", .number), ("string", .string), ("array", .array), ("object", .object): true
-    case ("integer", .number(let number)): number == number.rounded()
-    default: false
-    }
-  }
-
-  /// What this schema has against a value.
-  func errors(in value: JSON, at path: String = "") -> [String] {
-    guard let keywords = members else { return self == .boolean(false) ? ["\(path): nothing is allowed"] : [] }
-    var errors: [String] = []
-    func check(_ holds: Bool?, _ keyword: String) { if holds == false { errors.append("\(path): \(keyword)") } }
-    for (keyword, argument) in keywords {
-      switch keyword {
-      case "$schema", "title", "description", "examples", "format", "else": break
-      case "type": check((argument.elements ?? [argument]).contains { value.isOf(type: $0.text ?? "") }, keyword)
-      case "enum": check(argument.elements?.contains(value), keyword)
-      case "const": check(argument == value, keyword)
-      case "required":
-        check(value.members.map { members in argument.elements?.allSatisfy { members[$0.text ?? ""] != nil } ?? false }, keyword)
-      case "properties":
-        for (name, schema) in argument.members ?? [:] {
-          if let member = value[name] { errors += schema.errors(in: member, at: "\(path)/\(name)") }
-        }
-      case "additionalProperties":
-        for (name, member) in value.members ?? [:] where self["properties"]?[name] == nil {
-          errors += argument.errors(in: member, at: "\(path)/\(name)")
-        }
-      case "items": errors += (value.elements ?? []).flatMap { argument.errors(in: $0, at: "\(path)[]") }
-      case "anyOf": check(argument.elements?.contains { $0.errors(in: value).isEmpty }, keyword)
-      case "if": if !argument.errors(in: value).isEmpty { errors += self["else"]?.errors(in: value, at: path) ?? [] }
-      case "minimum": check(value.double.map { $0 >= argument.double ?? .nan }, keyword)
-      case "minLength": check(value.text.map { Double($0.unicodeScalars.count) >= argument.double ?? .nan }, keyword)
-      case "maxLength": check(value.text.map { Double($0.unicodeScalars.count) <= argument.double ?? .nan }, keyword)
-      case "minItems": check(value.elements.map { Double($0.count) >= argument.double ?? .nan }, keyword)
-      case "maxItems": check(value.elements.map { Double($0.count) <= argument.double ?? .nan }, keyword)
-      case "maxProperties": check(value.members.map { Double($0.count) <= argument.double ?? .nan }, keyword)
-      default: errors.append("the validator of this test does not know \(keyword)")
-      }
-    }
-    return errors
   }
 }

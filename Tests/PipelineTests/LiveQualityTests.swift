@@ -12,6 +12,7 @@ struct LiveQualityTests {
     var popularityWindow: Int
     var past: [UInt32] = []
     var ranks: [String: [(model: Int?, popularity: Int?)]] = ["all": [], "items": [], "users": []]
+    var poolHits: [Bool] = []
 
     mutating func record(_ event: PrequentialCase) {
       let item = event.item.rawValue
@@ -24,6 +25,7 @@ struct LiveQualityTests {
         }
         let pair = (model: event.hadPool ? event.poolRank : popular, popularity: popular)
         ranks["all"]!.append(pair)
+        if event.hadPool { poolHits.append(event.poolRank != nil) }
         if past.count(where: { $0 == item }) <= 5 { ranks["items"]!.append(pair) }
         if event.userInteractions <= 5 { ranks["users"]!.append(pair) }
       }
@@ -61,6 +63,8 @@ struct LiveQualityTests {
         }
         #expect(pair.model.count == min(40, plain.ranks[name]!.count))
       }
+      let hits = plain.poolHits.suffix(40)
+      #expect(abs(quality.poolHits.mean(.hitRate(1)) - Double(hits.count { $0 }) / Double(max(1, hits.count))) < 1e-12)
     }
     #expect(plain.ranks["items"]!.count < plain.ranks["all"]!.count)
   }

@@ -5,6 +5,8 @@ public struct AdminAnswer {
   public var status: Int
   public var body: String
 
+  public func json() throws -> [String: Any] { try JSONSerialization.jsonObject(with: Data(body.utf8)) as? [String: Any] ?? [:] }
+
   /// The value of a metric's sample as it stands in the text, such as `rodpod_x_total{reason="y"}`.
   public func metric(_ sample: String) -> Double? {
     body.split(separator: "\n").first { $0.hasPrefix(sample + " ") }.flatMap { Double($0.dropFirst(sample.count + 1)) }
@@ -13,7 +15,12 @@ public struct AdminAnswer {
 
 /// Asks the admin server on this machine, with a connection of its own.
 /// - Returns: nil when nobody answers.
+<<<<<<< HEAD:Tests/TestSupport/AdminAnswer.swift
 public func askAdmin(_ path: String, method: String = "GET", port: Int) -> AdminAnswer? {
+=======
+/// - Parameter json: a body.
+func askAdmin(_ path: String, method: String = "GET", json: String? = nil, port: Int) -> AdminAnswer? {
+>>>>>>> work-rest:Tests/ProcessTests/AdminAnswer.swift
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
   guard descriptor >= 0 else { return nil }
   defer { close(descriptor) }
@@ -27,7 +34,9 @@ public func askAdmin(_ path: String, method: String = "GET", port: Int) -> Admin
     $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
   }
   guard status == 0 else { return nil }
-  let request = Array("\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nConnection: close\r\n\r\n".utf8)
+  let fields = json.map { "Content-Type: application/json\r\nContent-Length: \($0.utf8.count)\r\n" } ?? ""
+  let request = Array(
+    "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nConnection: close\r\n\(fields)\r\n\(json ?? "")".utf8)
   guard send(descriptor, request, request.count, Int32(MSG_NOSIGNAL)) == request.count else { return nil }
   var received: [UInt8] = []
   var buffer = [UInt8](repeating: 0, count: 1 << 16)

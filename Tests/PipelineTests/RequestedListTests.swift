@@ -1,0 +1,141 @@
+import DaemonSupport
+import Events
+import Recommender
+import Settings
+import StateStore
+import Testing
+
+@testable import Pipeline
+
+struct RequestedListTests {
+  let folder = TemporaryFolder()
+
+  private func scene(items: Int = 12, _ change: (inout Settings) -> Void = { _ in }) throws -> Scene {
+    var settings = Settings.small(folder)
+    change(&settings)
+    let scene = try Scene(settings)
+    for item in 0..<items { try scene.describe("item \(item)", categories: ["c\(item % 3)"]) }
+    return scene
+  }
+
+  private func ids(_ list: [RequestedList.Entry]?) -> [String]? { list?.map(\.item.id) }
+
+  private func stored(_ scene: Scene, _ user: String, _ filter: ListFilter) throws -> [String] {
+    let pool = try #require(try scene.store.pool(of: user))
+    return try scene.store.read { (transaction) throws(StateStoreError) in
+      try transaction.select(zip(pool.items, pool.scores), filter, categoryCap: scene.settings.rules.categoryCap)
+    }.map(\.item.id)
+  }
+
+  @Test func aFreshListIsWhatIsPublishedAtTheSameMoment() throws {
+    let scene = try scene()
+    for item in [1, 4, 7] { try scene.interact("u", "item \(item)") }
+    let published = try scene.rankAndAcknowledge()[0]
+    let snapshot = scene.learning.learner.snapshot
+    let fresh = try scene.ranking.list(of: "u", ListFilter(count: 5), snapshot: snapshot)
+    #expect(ids(fresh) == published.items)
+    #expect(fresh?.map(\.score) == published.recommendation?.items.map { Float($0.score) })
+    #expect(try stored(scene, "u", ListFilter(count: 5)) == published.items)
+    // It reflects what the published list does not yet.
+    try scene.interact("u", published.items[0])
+    #expect(try ids(scene.ranking.list(of: "u", ListFilter(count: 5), snapshot: snapshot))?.contains(published.items[0]) == false)
+    #expect(try scene.store.mark(of: "u") != nil, "nothing was settled by asking")
+  }
+
+  @Test func filtersTakeFromTheWholeRanking() throws {
+    let scene = try scene()
+    try scene.interact("u", "item 0")
+    let everything = try scene.rankAndAcknowledge()[0].items
+    let snapshot = scene.learning.learner.snapshot
+    let whole = try #require(try ids(scene.ranking.list(of: "u", ListFilter(count: 100), snapshot: snapshot)))
+    #expect(whole.count == 11)
+    let filter = ListFilter(count: 3, categories: ["c1", "none"], excluded: ["item 4", "unknown"])
+    let expected = Array(whole.filter { ["item 1", "item 7", "item 10"].contains($0) })
+    #expect(try ids(scene.ranking.list(of: "u", filter, snapshot: snapshot)) == expected)
+    #expect(try stored(scene, "u", filter) == expected)
+    #expect(try stored(scene, "u", ListFilter(count: 2)) == Array(everything.prefix(2)))
+    #expect(try ids(scene.ranking.list(of: "u", ListFilter(count: 3, categories: ["none"]), snapshot: snapshot)) == [])
+  }
+
+  @Test func theCapCountsInListsThatAreAskedForToo() throws {
+    let scene = try scene { $0.rules.categoryCap = 1 }
+    try scene.interact("u", "item 0")
+    let published = try scene.rankAndAcknowledge()[0].items
+    #expect(published.count == 3)
+    #expect(try stored(scene, "u", ListFilter(count: 10)) == published)
+    let snapshot = scene.learning.learner.snapshot
+    #expect(try ids(scene.ranking.list(of: "u", ListFilter(count: 10), snapshot: snapshot)) == published)
+  }
+
+  @Test func whatBecameUnavailableIsInNoListThatIsAskedFor() throws {
+    let scene = try scene(items: 5)
+    try scene.interact("u", "item 0")
+    _ = try scene.rankAndAcknowledge()
+    try scene.describe("item 1", available: false)
+    try scene.retire("item 2")
+    let snapshot = scene.learning.learner.snapshot
+    for list in [
+      try stored(scene, "u", ListFilter(count: 10)), try ids(scene.ranking.list(of: "u", ListFilter(count: 10), snapshot: snapshot)) ?? [],
+    ] {
+      #expect(Set(list) == ["item 3", "item 4"])
+    }
+    #expect(Set(try #require(try ids(scene.ranking.similar(to: "item 0", ListFilter(count: 10), snapshot: snapshot)))) == ["item 3", "item 4"])
+  }
+
+  @Test func aSessionIsRankedByWhatIsKnownOfItInItsOrder() throws {
+    let scene = try scene()
+    for item in [2, 5, 3] { try scene.interact("u", "item \(item)") }
+    _ = try scene.rankAndAcknowledge()
+    let snapshot = scene.learning.learner.snapshot
+    let session = try #require(
+      try scene.ranking.list(session: ["item 2", "unknown", "item 5", "item 3"], ListFilter(count: 10), snapshot: snapshot))
+    #expect(session.count == 9)
+    #expect(Set(session.map(\.item.id)).isDisjoint(with: ["item 2", "item 5", "item 3"]))
+    #expect(try scene.ranking.list(session: ["unknown"], ListFilter(count: 9), snapshot: snapshot) == nil)
+    #expect(try scene.ranking.list(of: "nobody", ListFilter(count: 9), snapshot: snapshot) == nil)
+    // The order counts: what was last weighs.
+    let other = try scene.ranking.list(session: ["item 3", "item 5", "item 2"], ListFilter(count: 9), snapshot: snapshot)
+    #expect(other?.map(\.score) != session.map(\.score))
+  }
+
+  @Test func similarItemsLeaveTheItemOutAndKnowNoStrangers() throws {
+    let scene = try scene(items: 6)
+    _ = try scene.rank()
+    let snapshot = scene.learning.learner.snapshot
+    let similar = try #require(try scene.ranking.similar(to: "item 3", ListFilter(count: 100), snapshot: snapshot))
+    #expect(Set(similar.map(\.item.id)) == Set((0..<6).map { "item \($0)" }).subtracting(["item 3"]))
+    #expect(zip(similar, similar.dropFirst()).allSatisfy { $0.score >= $1.score })
+    #expect(similar.allSatisfy { abs($0.score) <= 1.0001 })
+    #expect(try scene.ranking.similar(to: "unknown", ListFilter(count: 3), snapshot: snapshot) == nil)
+    try scene.describe("new")
+    #expect(try scene.ranking.similar(to: "new", ListFilter(count: 3), snapshot: snapshot) == nil, "the snapshot does not have it yet")
+  }
+
+  @Test func requestsAreAnsweredOnTheirThreadUntilItIsClosed() async throws {
+    let scene = try scene(items: 4)
+    try scene.interact("u", "item 0")
+    _ = try scene.rankAndAcknowledge()
+    let snapshot = scene.learning.learner.snapshot
+    let service = RequestService(store: scene.store, settings: LiveSettings(scene.settings))
+    async let answered: [RequestedList.Entry]? = service.perform { try $0.list(of: "u", ListFilter(count: 2), snapshot: snapshot) }
+    let thread = try DedicatedThread(name: "requests") { service.run() }
+    #expect(try await answered?.count == 2)
+    service.close()
+    try await thread.finish()
+    let error = await #expect(throws: PipelineError.self) { _ = try await service.perform { _ in 0 } }
+    #expect(error?.code == .unavailable)
+  }
+}
+
+struct CatalogueCoverageTests {
+  @Test func onlyTheNewestListsCount() {
+    var random = SeededGenerator(seed: 1)
+    var coverage = CatalogueCoverage(window: 7)
+    var lists: [[String]] = []
+    for _ in 0..<100 {
+      lists.append((0..<random.below(4)).map { _ in "i\(random.below(12))" })
+      coverage.add(lists[lists.count - 1])
+      #expect(coverage.itemCount == Set(lists.suffix(7).joined()).count)
+    }
+  }
+}
