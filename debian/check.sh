@@ -7,8 +7,8 @@ package=$(realpath "$1")
 version=$(dpkg-deb -f "$package" Version)
 here=$(realpath "$(dirname "$0")/..")
 work=$(mktemp -d)
-trap 'rm -rf --one-file-system "$work"' EXIT
 root=$work/root
+trap 'umount -q "$root/proc" || true; rm -rf --one-file-system "$work"' EXIT
 
 fail() { echo "FAILED: $1" >&2; exit 1; }
 check() { local what=$1; shift; "$@" > "$work/out" 2>&1 || { cat "$work/out" >&2; fail "$what"; }; echo "ok: $what"; }
@@ -20,6 +20,8 @@ present() { for path in "$@"; do [ -e "$root$path" ] || { echo "$path is missing
 check "lintian finds no error" lintian --fail-on error --suppress-tags bad-distribution-in-changes-file "$package"
 
 mmdebstrap --quiet --variant=minbase --include=init-system-helpers bookworm "$root"
+# Swift's runtime reads there where the stack ends.
+mount -t proc proc "$root/proc"
 cp "$package" "$root/tmp/rodpod.deb"
 check "it installs, with Debian's libraries" in_root sh -c 'apt-get update -q && apt-get install -y -q --no-install-recommends /tmp/rodpod.deb man-db'
 check "no library is missing" sh -c "! chroot '$root' ldd /usr/bin/rodpod | grep 'not found'"
