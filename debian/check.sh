@@ -38,7 +38,7 @@ for page in "$root"/usr/share/man/man1/rodpod*.1.gz "$root"/usr/share/man/man5/r
   zcat "$page" | mandoc -T lint -W error > "$work/out" || { cat "$work/out"; fail "the manual page ${page##*/}"; }
 done
 echo "ok: the manual pages"
-for verb in $(in_root rodpod --help | sed -n '/^SUBCOMMANDS:/,/^$/s/^  \([a-z-]*\) .*/\1/p'); do
+for verb in $(in_root rodpod --help | sed -n '/^SUBCOMMANDS:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p'); do
   [ -e "$root/usr/share/man/man1/rodpod.$verb.1.gz" ] || fail "no manual page of rodpod $verb"
 done
 echo "ok: every verb has its page"

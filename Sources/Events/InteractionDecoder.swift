@@ -25,7 +25,7 @@ public struct InteractionDecoder: ~Copyable, Sendable {
     /// How far ahead of now an event's time may be, in milliseconds.
     public var maximumFuture: Int64 = 300_000
     public var maximumMessageBytes = 1 << 20
-    /// An event of another type is passed over, not rejected.
+    /// An event of another type, or of none, is passed over, not rejected.
     public var ignoresOtherTypes = false
 
     public init(types: [String: UInt8]) { self.types = types }
@@ -95,7 +95,7 @@ public struct InteractionDecoder: ~Copyable, Sendable {
       try reader.parse(value, attributes: attributes)
       return try decode(key: key, timestamp: timestamp, now: now)
     } catch {
-      return error.reason == .unknownType && ignoresOtherTypes ? .ignored : .rejected(error)
+      return ignoresOtherTypes && error.field == reader.name(Field.type) ? .ignored : .rejected(error)
     }
   }
 

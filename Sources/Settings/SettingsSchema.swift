@@ -72,7 +72,7 @@ public enum SettingsSchema {
     pointer("events.fields.items.available", \.events.fields.items.available, "Whether it may be recommended; true if missing."),
     pointer("events.fields.items.features", \.events.fields.items.features, "An object of named number lists; optional."),
     types,
-    .choice("events.other_types", \.events.otherTypes, "What becomes of events of other types: dead letters, or passed over."),
+    .choice("events.other_types", \.events.otherTypes, "What becomes of events of other types, or of none: dead letters, or passed over."),
     .duration(
       "events.max_future_ms", \.events.maxFuture, 0...31_536_000_000, "How far ahead of the daemon's clock an event may be."),
     .duration(

@@ -191,7 +191,7 @@ private final class DeadLetterReader {
       }
       partitions = (0..<Int32(count)).map { TopicPartition(topic, $0) }
     } catch {
-      throw PipelineError(clientError: error)
+      throw PipelineError(clientError: error, servers: settings.kafka.bootstrapServers)
     }
   }
 

@@ -26,7 +26,7 @@ final class EventSender {
       try Topics(settings: settings, logger: Logger(label: "rodpod"))
         .ensure(patience: .seconds(10), isStopping: { false })
     } catch {
-      throw PipelineError(clientError: error)
+      throw PipelineError(clientError: error, servers: servers)
     }
   }
 
@@ -84,11 +84,11 @@ final class EventSender {
 
 extension PipelineError {
   /// What a client of Kafka could not do before it ran.
-  init(clientError error: any Error) {
-    if let error = error as? KafkaError, error.code == .invalidConfiguration {
-      self.init(.configuration, "kafka.properties: \(error)")
-    } else {
-      self.init(error)
+  init(clientError error: any Error, servers: String) {
+    switch error {
+    case let error as KafkaError where error.code == .invalidConfiguration: self.init(.configuration, "kafka.properties: \(error)")
+    case let error as KafkaError: self.init(.unavailable, "Kafka at \(servers) can't be reached: \(error)")
+    default: self.init(error)
     }
   }
 }

@@ -82,7 +82,8 @@ import Testing
     let event = #"{"user":"u","type":"session_start","time":1}"#
     #expect(try decodeInteraction(event) { $0.ignoresOtherTypes = true } == .ignored)
     #expect(try decodeInteraction(event).rejection?.reason == .unknownType)
-    // What has no type at all is a mistake in any case.
-    #expect(try decodeInteraction(#"{"user":"u"}"#) { $0.ignoresOtherTypes = true }.rejection?.reason == .missingField)
+    #expect(try decodeInteraction(#"{"user":"u","type":null}"#) { $0.ignoresOtherTypes = true } == .ignored)
+    #expect(try decodeInteraction(#"{"user":"u"}"#) { $0.ignoresOtherTypes = true } == .ignored)
+    #expect(try decodeInteraction("no JSON") { $0.ignoresOtherTypes = true }.rejection?.reason == .notJSON)
   }
 }

@@ -15,38 +15,38 @@ extension DaemonProcessTests {
         "segment",
         [
           #"""
-          {"messageId":"m-1","type":"track","event":"Product Viewed","userId":"u-17","anonymousId":"a-1","timestamp":"2026-01-31T11:59:59.505Z",
+          {"messageId":"m-1","type":"track","event":"Product Viewed","userId":"u-17","anonymousId":"a-1","timestamp":"2023-11-14T11:59:59.505Z",
            "context":{"page":{"path":"/games","title":"Games"},"library":{"name":"analytics.js"}},
            "properties":{"product_id":"507f1f77bcf86cd799439011","sku":"G-32","category":"Games","name":"Monopoly","brand":"Hasbro","price":18.99,
            "quantity":1,"currency":"usd","position":3}}
           """#,
-          #"{"type":"track","event":"Product Added","userId":"u-17","timestamp":"2026-01-31T12:00:00Z","properties":{"product_id":"p-2","price":3}}"#,
-          #"{"type":"identify","userId":"u-17","traits":{"email":"someone"},"timestamp":"2026-01-31T12:00:00Z","event":"Signed Up"}"#,
-          #"{"type":"track","event":"Product Viewed","userId":"u-17","timestamp":"2026-01-31T12:00:00Z","properties":{"sku":"G-32"}}"#,
+          #"{"type":"track","event":"Product Added","userId":"u-17","timestamp":"2023-11-14T12:00:00Z","properties":{"product_id":"p-2","price":3}}"#,
+          #"{"type":"identify","userId":"u-17","traits":{"email":"someone"},"timestamp":"2023-11-14T12:00:00Z"}"#,
+          #"{"type":"track","event":"Product Viewed","userId":"u-17","timestamp":"2023-11-14T12:00:00Z","properties":{"sku":"G-32"}}"#,
         ]
       ),
       (
         "ga4",
         [
           #"""
-          {"event_date":"20260131","event_timestamp":1769860799505123,"event_name":"purchase","user_pseudo_id":"1234567890.0987654321",
+          {"event_date":"20231114","event_timestamp":1700000000505123,"event_name":"purchase","user_pseudo_id":"1234567890.0987654321",
            "event_params":[{"key":"page_location","value":{"string_value":"https://shop.example/cart"}}],
            "ecommerce":{"transaction_id":"T-1","purchase_revenue":42.5},
            "items":[{"item_id":"SKU_1","item_name":"Tee","price":21.25,"quantity":1},{"item_id":"SKU_2","item_name":"Cap","price":21.25}]}
           """#,
-          #"{"event_timestamp":1769860799505123,"event_name":"session_start","user_pseudo_id":"1.2","items":[]}"#,
-          #"{"event_timestamp":1769860799505123,"event_name":"view_item","user_pseudo_id":"1.2","items":[]}"#,
+          #"{"event_timestamp":1700000000505123,"event_name":"session_start","user_pseudo_id":"1.2","items":[]}"#,
+          #"{"event_timestamp":1700000000505123,"event_name":"view_item","user_pseudo_id":"1.2","items":[]}"#,
         ]
       ),
       (
         "cloudevents",
         [
           #"""
-          {"specversion":"1.0","type":"com.example.shop.view","source":"/shop","id":"A-1","time":"2026-01-31T12:00:00Z","subject":"sku-4711",
+          {"specversion":"1.0","type":"com.example.shop.view","source":"/shop","id":"A-1","time":"2023-11-14T12:00:00Z","subject":"sku-4711",
            "datacontenttype":"application/json","data":{"user":"u-17","value":39.9,"session":"s-1"}}
           """#,
           #"{"specversion":"1.0","type":"com.example.shop.login","source":"/shop","id":"A-2","data":{"user":"u-17"}}"#,
-          #"{"specversion":"1.0","type":"com.example.shop.view","source":"/shop","id":"A-3","time":"2026-01-31T12:00:00Z","data":{"user":"u-17"}}"#,
+          #"{"specversion":"1.0","type":"com.example.shop.view","source":"/shop","id":"A-3","time":"2023-11-14T12:00:00Z","data":{"user":"u-17"}}"#,
         ]
       ),
     ]
