@@ -4,7 +4,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
 TEST_PACKAGES := python3-venv systemd
 DEB_PACKAGES := debhelper dpkg-dev
-DEB_CHECK_PACKAGES := lintian mandoc mmdebstrap systemd
+DEB_CHECK_PACKAGES := lintian mandoc mmdebstrap systemd systemd-container
 BROKER := noida-db==0.2.3
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -48,10 +48,12 @@ deb: dependencies
 	mkdir -p dist
 	mv ../rodpod_*.deb ../rodpod_*.buildinfo ../rodpod_*.changes dist/
 
-# lintian, installation, upgrade and purge in a Debian 12 of its own; root's rights make that.
-check-deb: deb
+# lintian, installation, upgrade and purge in a Debian 12 of its own, and the service under a systemd that a container boots; needs root.
+check-deb: PACKAGE = dist/rodpod_$$(dpkg-parsechangelog -S Version)_$$(dpkg --print-architecture).deb
+check-deb: deb test-dependencies
 	@dpkg -s $(DEB_CHECK_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(DEB_CHECK_PACKAGES); }
-	$(SUDO) debian/check.sh dist/rodpod_$$(dpkg-parsechangelog -S Version)_$$(dpkg --print-architecture).deb
+	$(SUDO) debian/check.sh $(PACKAGE)
+	$(SUDO) debian/check-service.sh $(PACKAGE) .kafka/lib/python3*/site-packages/noida_db/noida-db
 
 # The alert rules by Prometheus' own tool, taken out of Debian's package so that no server is installed.
 check-rules:
