@@ -8,7 +8,7 @@ version=$(dpkg-deb -f "$package" Version)
 here=$(realpath "$(dirname "$0")/..")
 work=$(mktemp -d)
 root=$work/root
-trap 'umount -q "$root/proc" || true; rm -rf --one-file-system "$work"' EXIT
+trap '! mountpoint -q "$root/proc" || umount "$root/proc"; rm -rf --one-file-system "$work"' EXIT
 
 fail() { echo "FAILED: $1" >&2; exit 1; }
 check() { local what=$1; shift; "$@" > "$work/out" 2>&1 || { cat "$work/out" >&2; fail "$what"; }; echo "ok: $what"; }
