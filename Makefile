@@ -3,12 +3,14 @@
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
 TEST_PACKAGES := systemd chromium
+DEB_PACKAGES := debhelper dpkg-dev
+DEB_CHECK_PACKAGES := lintian mandoc mmdebstrap systemd systemd-container
 BROKER := noida-db==0.2.3
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BUILD := swift build -c release
 
-.PHONY: demo test build bench bench-peers build-bench quality broker dependencies test-dependencies clean
+.PHONY: demo test build deb check-deb check-rules bench bench-peers build-bench quality broker dependencies test-dependencies clean
 
 demo: build
 	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
@@ -40,6 +42,26 @@ quality: build
 	Benchmarks/quality.py $(if $(BEAUTY),--beauty $(BEAUTY)) $(if $(DIGINETICA),--diginetica $(DIGINETICA)) \
 	  $(if $(MOVIELENS),--movielens $(MOVIELENS)) $(if $(ONLY),--only $(ONLY))
 
+# The Debian package, in dist/.
+deb: dependencies
+	@dpkg -s $(DEB_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(DEB_PACKAGES); }
+	dpkg-buildpackage --build=binary --no-sign
+	mkdir -p dist
+	mv ../rodpod_*.deb ../rodpod_*.buildinfo ../rodpod_*.changes dist/
+
+# lintian, installation, upgrade and purge in a Debian 12 of its own, and the service under a systemd that a container boots; needs root.
+check-deb: PACKAGE = dist/rodpod_$$(dpkg-parsechangelog -S Version)_$$(dpkg --print-architecture).deb
+check-deb: deb test-dependencies
+	@dpkg -s $(DEB_CHECK_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(DEB_CHECK_PACKAGES); }
+	$(SUDO) debian/check.sh $(PACKAGE)
+	$(SUDO) debian/check-service.sh $(PACKAGE) .kafka/lib/python3*/site-packages/noida_db/noida-db
+
+# The alert rules by Prometheus' own tool, taken out of Debian's package so that no server is installed.
+check-rules:
+	@[ -x .prometheus/usr/bin/promtool ] || { mkdir -p .prometheus && cd .prometheus && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb .; }
+	.prometheus/usr/bin/promtool check rules config/prometheus/rodpod.rules.yaml
+	.prometheus/usr/bin/promtool test rules Tests/Fixtures/prometheus/rodpod.test.yaml
+
 dependencies:
 	@command -v swift >/dev/null || { echo "Swift 6.2 or later is needed: https://www.swift.org/install/linux/"; exit 1; }
 	@dpkg -s $(PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(PACKAGES); }
@@ -58,4 +80,4 @@ test-dependencies: dependencies broker
 	  apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; }
 
 clean:
-	rm -rf .build
+	rm -rf .build .build-deb debian/built dist

@@ -98,7 +98,8 @@ let package = Package(
       dependencies: [
         "Pipeline", "AdminAPI", "Backtest", "Datasets", "Settings", "Events", "StateStore", "Kafka", "Recommender", "DaemonSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "CoreMetrics", package: "swift-metrics"),
-        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Logging", package: "swift-log"), .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       swiftSettings: common),

@@ -179,10 +179,17 @@ csimdjson_status csimdjson_extract(csimdjson_parser *parser, const void *bytes, 
 const char *csimdjson_message(const csimdjson_parser *parser) { return simdjson::error_message(parser->error); }
 
 bool csimdjson_strings(csimdjson_parser *parser, size_t field, const csimdjson_slice **strings, size_t *count) {
+  return csimdjson_member_strings(parser, field, {nullptr, 0}, strings, count);
+}
+
+bool csimdjson_member_strings(
+  csimdjson_parser *parser, size_t field, csimdjson_slice pointer, const csimdjson_slice **strings, size_t *count) {
+  const std::string_view path(pointer.start, pointer.length);
   parser->strings.clear();
   for (dom::element element : dom::array(parser->elements[field].get_array().value_unsafe())) {
     std::string_view text;
-    if (element.get(text) != simdjson::SUCCESS) {
+    dom::element member = element;
+    if ((!path.empty() && element.at_pointer(path).get(member) != simdjson::SUCCESS) || member.get(text) != simdjson::SUCCESS) {
       *count = parser->strings.size();
       return false;
     }

@@ -14,6 +14,7 @@ import CZlib
 struct ByteSource: ~Copyable {
   let path: String
   private let file: gzFile
+  private let size: Double
 
   /// - Throws: `io` if the file cannot be opened.
   init(path: String) throws(DatasetError) {
@@ -22,10 +23,15 @@ struct ByteSource: ~Copyable {
       throw DatasetError(.io, path: path, "cannot be opened: \(String(cString: strerror(errno)))")
     }
     self.file = file
+    var status = stat()
+    size = stat(path, &status) == 0 ? Double(status.st_size) : 0
     gzbuffer(file, 128 * 1024)
   }
 
   deinit { gzclose_r(file) }
+
+  /// The share of the file, as it lies on the disk, that has been read; 0 for what has no size.
+  var fractionRead: Double { size > 0 ? min(1, Double(gzoffset(file)) / size) : 0 }
 
   /// Appends up to `limit` bytes to the buffer.
   /// - Returns: how many; zero at the end.

@@ -17,7 +17,7 @@ public struct DatasetError: Error, Sendable, Equatable, CustomStringConvertible 
   public let line: Int?
   public let message: String
 
-  init(_ code: Code, path: String, line: Int? = nil, _ message: String) {
+  package init(_ code: Code, path: String, line: Int? = nil, _ message: String) {
     self.code = code
     self.path = path
     self.line = line

@@ -51,6 +51,9 @@ public struct InteractionReader: ~Copyable {
     records = try RecordReader(try ByteSource(path: path), columns: Self.columns)
   }
 
+  /// The share of the file that has been read.
+  public var fractionRead: Double { records.fractionRead }
+
   /// - Returns: the next interaction; nil at the end of the file.
   /// - Throws: the error of the line that breaks the format; reading cannot go on after it.
   public mutating func next() throws(DatasetError) -> InteractionRecord? {

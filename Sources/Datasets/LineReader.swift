@@ -10,6 +10,9 @@ public struct LineReader: ~Copyable {
   /// - Throws: `io` if the file cannot be opened.
   public init(path: String) throws(DatasetError) { source = try ByteSource(path: path) }
 
+  /// The share of the file that has been read.
+  public var fractionRead: Double { source.fractionRead }
+
   /// The next line that is not blank; nil at the end.
   ///
   /// - Throws: `io`, `damaged`, or `line` for one longer than ``maximumBytes``, after which reading cannot go on.

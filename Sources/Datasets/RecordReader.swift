@@ -53,6 +53,7 @@ struct RecordReader: ~Copyable {
   }
 
   var path: String { source.path }
+  var fractionRead: Double { source.fractionRead }
 
   func error(_ message: String) -> DatasetError { DatasetError(.line, path: path, line: line, message) }
 

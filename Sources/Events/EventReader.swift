@@ -16,8 +16,12 @@ struct EventReader: ~Copyable, Sendable {
     self.maximumMessageBytes = maximumMessageBytes
   }
 
-  mutating func parse(_ message: RawSpan) throws(Rejection) {
+  /// - Parameter attributes: those of a CloudEvent in binary mode, whose data is the message.
+  mutating func parse(_ message: RawSpan, attributes: CloudEventAttributes?) throws(Rejection) {
     try extractor.parse(message, maximumBytes: maximumMessageBytes)
+    guard let attributes else { return }
+    // The data was seen to be one JSON object, so that it can stand in another.
+    try extractor.parse(attributes.structured(data: message).span.bytes, maximumBytes: .max)
   }
 
   /// The id in a record's key.
@@ -41,6 +45,15 @@ struct EventReader: ~Copyable, Sendable {
     try require(field, .CSIMDJSON_STRING, "a string")
     try checkID(length: extractor.length(field), name: names[field])
     return extractor.string(field)
+  }
+
+  /// The ids that a pointer finds in each element of a required array.
+  func ids(_ field: Int, at pointer: String, atMost limit: Int) throws(Rejection) -> [String] {
+    try require(field, .CSIMDJSON_ARRAY, "an array")
+    let ids = try extractor.strings(field, at: pointer, called: names[field], atMost: limit)
+    for id in ids { try checkID(length: id.utf8.count, name: names[field]) }
+    if ids.isEmpty { throw Rejection(.missingField, field: names[field], "\(names[field]) is empty, an item is needed") }
+    return ids
   }
 
   func require(_ field: Int, _ kind: csimdjson_kind, _ needed: String) throws(Rejection) {

@@ -82,6 +82,23 @@ struct FieldExtractor: ~Copyable, @unchecked Sendable {
     return UnsafeBufferPointer(start: start, count: count).map { String($0) }
   }
 
+  /// The strings that a pointer finds in each element of an array value.
+  func strings(_ field: Int, at pointer: String, called name: String, atMost limit: Int) throws(Rejection) -> [String] {
+    var start: UnsafePointer<csimdjson_slice>?
+    var count = 0
+    var pointer = pointer
+    let areStrings = pointer.withUTF8 { bytes in
+      bytes.withMemoryRebound(to: CChar.self) { bytes in
+        csimdjson_member_strings(parser, field, csimdjson_slice(start: bytes.baseAddress, length: bytes.count), &start, &count)
+      }
+    }
+    guard areStrings else {
+      throw Rejection(.wrongType, field: name, "\(name)[\(count)]\(pointer) is not a string, all of \(name) must have one")
+    }
+    guard count <= limit else { throw Rejection(.tooLarge, field: name, "\(name) holds \(count) elements, \(limit) are allowed") }
+    return UnsafeBufferPointer(start: start, count: count).map { String($0) }
+  }
+
   /// The named number arrays of an object value, sorted by name; of a repeated name the last one holds, and null is as if it were absent.
   func vectors(_ field: Int, called name: String, atMost limit: Int) throws(Rejection) -> [ItemDescription.Feature] {
     var start: UnsafePointer<csimdjson_vector>?

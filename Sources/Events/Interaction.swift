@@ -34,7 +34,11 @@ public struct Interaction: Sendable, Equatable {
 /// What a message of the interactions topic turned out to be.
 public enum DecodedInteraction: Sendable, Equatable {
   case interaction(Interaction)
+  /// An event that names several items, such as an order: an interaction with each, in their order.
+  case interactions([Interaction])
   /// A tombstone or a `forget` event: erase this user.
   case forget(user: String)
+  /// An event of a type that is passed over.
+  case ignored
   case rejected(Rejection)
 }

@@ -58,18 +58,22 @@ public struct ItemDecoder: ~Copyable, Sendable {
   }
 
   /// Decodes one record.
-  /// - Parameter value: the message, or nil for a tombstone.
-  public mutating func decode(value: RawSpan?, key: RawSpan?) -> DecodedItem {
+  /// - Parameters:
+  ///   - value: the message, or nil for a tombstone.
+  ///   - attributes: those of a CloudEvent in binary mode.
+  public mutating func decode(value: RawSpan?, key: RawSpan?, attributes: CloudEventAttributes? = nil) -> DecodedItem {
     do throws(Rejection) {
       guard let value else { return .retire(item: try reader.id(inKey: key)) }
-      return .description(try decode(value, key: key))
+      return .description(try decode(value, key: key, attributes: attributes))
     } catch {
       return .rejected(error)
     }
   }
 
-  private mutating func decode(_ value: RawSpan, key: RawSpan?) throws(Rejection) -> ItemDescription {
-    try reader.parse(value)
+  private mutating func decode(
+    _ value: RawSpan, key: RawSpan?, attributes: CloudEventAttributes?
+  ) throws(Rejection) -> ItemDescription {
+    try reader.parse(value, attributes: attributes)
     let description = ItemDescription(
       item: try reader.id(Field.item, orKey: key),
       title: try reader.optionalString(Field.title),

@@ -2,16 +2,27 @@
 public enum Timestamp {
   /// A number below this is in seconds, from here on in milliseconds: as seconds it is the year 5138, as milliseconds March 1973.
   public static let millisecondsFrom = 100_000_000_000.0
+  /// From here on a number is in microseconds: as milliseconds it is the year 5138, as microseconds March 1973.
+  public static let microsecondsFrom = 100_000_000_000_000.0
 
-  /// A Unix time, in seconds or in milliseconds by its size (see ``millisecondsFrom``). Beyond what fits the result saturates.
+  /// A Unix time, in seconds, milliseconds or microseconds by its size (see ``millisecondsFrom``). Beyond what fits the result saturates.
   public static func milliseconds(unix number: Double) -> Int64 {
-    let milliseconds = (abs(number) < millisecondsFrom ? number * 1000 : number).rounded()
+    let milliseconds =
+      switch abs(number) {
+      case ..<millisecondsFrom: (number * 1000).rounded()
+      case ..<microsecondsFrom: number.rounded()
+      default: (number / 1000).rounded(.down)
+      }
     return Int64(exactly: milliseconds) ?? (milliseconds < 0 ? .min : .max)
   }
 
-  /// A Unix time, in seconds or in milliseconds by its size (see ``millisecondsFrom``).
+  /// A Unix time, in seconds, milliseconds or microseconds by its size (see ``millisecondsFrom``).
   public static func milliseconds(unix number: Int64) -> Int64 {
-    number.magnitude < UInt64(millisecondsFrom) ? number * 1000 : number
+    switch number.magnitude {
+    case ..<UInt64(millisecondsFrom): number * 1000
+    case ..<UInt64(microsecondsFrom): number
+    default: number / 1000
+    }
   }
 
   /// A date-time of RFC 3339, or nil if it is none. Fractions finer than a millisecond are cut off; the offset is required;

@@ -226,7 +226,7 @@ public final class Daemon: Sendable {
 
 extension PipelineError {
   /// Any service's error by what it means for the daemon.
-  init(_ error: any Error) {
+  package init(_ error: any Error) {
     switch error {
     case let error as PipelineError: self = error
     case let error as KafkaError: self.init(.unavailable, error.description)

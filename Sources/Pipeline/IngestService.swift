@@ -122,28 +122,34 @@ final class IngestService {
   private func decode(_ message: borrowing Message, _ topic: String, now: Int64) {
     consumed += 1
     next[TopicPartition(topic, message.partition)] = message.offset + 1
-    let event: IngestRecord.Event
+    let attributes = CloudEventAttributes(headers: message.headers.lazy.map { ($0.name, $0.value) })
     if topic == settings.topics.interactions {
       let timestamp = message.timestamp?.milliseconds ?? now
       let decoded = message.withKey { key in
-        message.withValue { value in interactions.decode(value: value, key: key, timestamp: timestamp, now: now) }
+        message.withValue { value in
+          interactions.decode(value: value, key: key, timestamp: timestamp, attributes: attributes, now: now)
+        }
       }
       switch decoded {
-      case .interaction(let interaction): event = .interaction(interaction)
-      case .forget(let user): event = .forget(user: user)
-      case .rejected(let rejection):
-        rejected.append((message.copy(), rejection))
-        return
+      case .interaction(let interaction): take(.interaction(interaction), message, topic)
+      case .interactions(let interactions): for interaction in interactions { take(.interaction(interaction), message, topic) }
+      case .forget(let user): take(.forget(user: user), message, topic)
+      case .ignored: break
+      case .rejected(let rejection): rejected.append((message.copy(), rejection))
       }
     } else {
-      switch message.withKey({ key in message.withValue { value in items.decode(value: value, key: key) } }) {
-      case .description(let description): event = .describe(description)
-      case .retire(let item): event = .retire(item: item)
-      case .rejected(let rejection):
-        rejected.append((message.copy(), rejection))
-        return
+      let decoded = message.withKey { key in
+        message.withValue { value in items.decode(value: value, key: key, attributes: attributes) }
+      }
+      switch decoded {
+      case .description(let description): take(.describe(description), message, topic)
+      case .retire(let item): take(.retire(item: item), message, topic)
+      case .rejected(let rejection): rejected.append((message.copy(), rejection))
       }
     }
+  }
+
+  private func take(_ event: IngestRecord.Event, _ message: borrowing Message, _ topic: String) {
     records.append(IngestRecord(event: event, topic: topic, partition: message.partition, offset: message.offset))
     originals.append(message.copy())
   }
@@ -274,7 +280,8 @@ final class DeadLetterProducer {
     for (index, (message, rejection)) in rejected.enumerated() {
       let letter = DeadLetter(
         key: message.key, value: message.value, headers: message.headers.map { DeadLetter.Header(name: $0.name, value: $0.value) },
-        topic: message.topic, partition: message.partition, offset: message.offset, rejection: rejection)
+        topic: message.topic, partition: message.partition, offset: message.offset, timestamp: message.timestamp?.milliseconds,
+        rejection: rejection)
       do {
         let outcome = try producer.produce(
           topic: settings.topics.deadLetters, key: letter.key, value: letter.value,
@@ -336,6 +343,7 @@ extension InteractionDecoder.Configuration {
     fields.context = configured.context
     fields.shown = configured.shown
     maximumFuture = settings.events.maxFuture.wholeMilliseconds
+    ignoresOtherTypes = settings.events.otherTypes == .ignore
     maximumMessageBytes = settings.events.maxMessageBytes
   }
 }

@@ -4,7 +4,7 @@ import Settings
 
 extension Settings.Kafka {
   /// What every client needs: the connection, then whatever is passed through.
-  var clientProperties: [String: String] {
+  package var clientProperties: [String: String] {
     ["bootstrap.servers": bootstrapServers, "client.id": clientID, "socket.nagle.disable": "true"].merging(properties) { $1 }
   }
 
@@ -19,8 +19,14 @@ extension Settings.Kafka {
     return result.merging(clientProperties.filter { !Self.producerOnly.contains($0.key) }) { $1 }
   }
 
+  /// Of a consumer beside the daemon's, that reads a topic to its end.
+  package func readerProperties(group: String) -> [String: String] {
+    let wanted = ["group.id": group, "enable.partition.eof": "true", "auto.offset.reset": "earliest", "fetch.wait.max.ms": "100"]
+    return clientProperties.filter { !Self.producerOnly.contains($0.key) && $0.key != "group.instance.id" }.merging(wanted) { $1 }
+  }
+
   /// How large a message may be is the topic's to say, hence librdkafka's highest bound.
-  var producerProperties: [String: String] {
+  package var producerProperties: [String: String] {
     ["linger.ms": "2", "compression.type": "lz4", "message.max.bytes": "1000000000"]
       .merging(clientProperties.filter { !Self.consumerOnly.contains($0.key) }) { $1 }
   }

@@ -1,11 +1,16 @@
 import Kafka
-import Logging
-import Settings
+package import Logging
+package import Settings
 
 /// Sees to it that the topics are there, with the settings that they need.
-struct Topics {
+package struct Topics {
   let settings: Settings
   let logger: Logger
+
+  package init(settings: Settings, logger: Logger) {
+    self.settings = settings
+    self.logger = logger
+  }
 
   /// What the topics that rodpod writes take: letters are as large as what came in, and lists may name long ids. Below what a broker takes
   /// in one request (100 MiB).
@@ -14,7 +19,7 @@ struct Topics {
   /// Creates what is missing; waits for the broker, up to `patience`.
   ///
   /// - Throws: ``PipelineError`` with `unavailable` when the broker can't be reached or a topic is missing and can't be created.
-  func ensure(patience: Duration, isStopping: () -> Bool, beat: () -> Void = {}) throws {
+  package func ensure(patience: Duration, isStopping: () -> Bool, beat: () -> Void = {}) throws {
     let client = try AdminClient(properties: settings.kafka.clientProperties, observers: .logging(to: logger))
     let deadline = ContinuousClock.now + patience
     var metadata: ClusterMetadata?

@@ -72,10 +72,19 @@ public struct Settings: Sendable, Equatable {
       InteractionType("view", weight: 1), InteractionType("click", weight: 1), InteractionType("add_to_cart", weight: 2),
       InteractionType("purchase", weight: 4), InteractionType("rating", weight: 1),
     ]
+    public var otherTypes = OtherTypes.reject
     public var maxFuture = Duration.milliseconds(300_000)
     public var maxLate = Duration.milliseconds(7 * 86_400_000)
     public var deduplicate = true
     public var maxMessageBytes = 1 << 20
+  }
+
+  /// What becomes of an event of a type that is not in the vocabulary.
+  public enum OtherTypes: String, Sendable, CaseIterable {
+    /// It goes to the dead letters.
+    case reject
+    /// It is passed over: a clickstream has much else in it.
+    case ignore
   }
 
   /// A name in the vocabulary of interaction types.

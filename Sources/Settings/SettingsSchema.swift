@@ -53,11 +53,13 @@ public enum SettingsSchema {
     .integer("store.commit_max_events", \.store.commitMaxEvents, 1...1_000_000, live: true, "Most events in a write transaction."),
 
     pointer("events.fields.interactions.user", \.events.fields.interactions.user, "The user's id: a string."),
-    pointer("events.fields.interactions.item", \.events.fields.interactions.item, "The item's id: a string."),
+    pointer(
+      "events.fields.interactions.item", \.events.fields.interactions.item,
+      "The item's id: a string. A * stands for each element of an array, as in /items/*/item_id."),
     pointer("events.fields.interactions.type", \.events.fields.interactions.type, "A name of events.types, or forget to erase the user."),
     pointer(
       "events.fields.interactions.time", \.events.fields.interactions.time,
-      "RFC 3339, or Unix seconds (below 100,000,000,000) or milliseconds; empty for the record's timestamp."),
+      "RFC 3339, or Unix seconds (below 1e11), milliseconds or microseconds (from 1e14); empty for the record's timestamp."),
     pointer("events.fields.interactions.value", \.events.fields.interactions.value, "A number, such as a rating or a price; optional."),
     pointer("events.fields.interactions.session", \.events.fields.interactions.session, "The session's id: a string; optional."),
     pointer("events.fields.interactions.context", \.events.fields.interactions.context, "An object; optional."),
@@ -70,6 +72,7 @@ public enum SettingsSchema {
     pointer("events.fields.items.available", \.events.fields.items.available, "Whether it may be recommended; true if missing."),
     pointer("events.fields.items.features", \.events.fields.items.features, "An object of named number lists; optional."),
     types,
+    .choice("events.other_types", \.events.otherTypes, "What becomes of events of other types, or of none: dead letters, or passed over."),
     .duration(
       "events.max_future_ms", \.events.maxFuture, 0...31_536_000_000, "How far ahead of the daemon's clock an event may be."),
     .duration(

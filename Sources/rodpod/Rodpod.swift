@@ -11,8 +11,8 @@ struct Rodpod: AsyncParsableCommand {
     version: BuildInformation.version,
     subcommands: [
       RunCommand.self, CheckConfigCommand.self, DefaultConfigCommand.self, StateCommand.self, InspectCommand.self, DemoCommand.self,
-      BacktestCommand.self, TrainCommand.self, ValidateCommand.self, CheckpointCommand.self, BackupCommand.self,
-      RestoreCommand.self,
+      BacktestCommand.self, TrainCommand.self, ValidateCommand.self, ImportCommand.self, DeadLettersCommand.self,
+      TopCommand.self, CheckpointCommand.self, BackupCommand.self, RestoreCommand.self,
     ])
 
   static func main() async {

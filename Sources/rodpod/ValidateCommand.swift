@@ -34,12 +34,13 @@ struct ValidateCommand: ParsableCommand {
       for file in files {
         var reader = try LineReader(path: file)
         while let line = try reader.read() {
-          guard let rejection = validation.check(line.span.bytes, now: now) else {
+          do throws(Rejection) {
+            try validation.check(line.span.bytes, key: nil, now: now)
             accepted += 1
-            continue
+          } catch {
+            if rejected.values.reduce(0, +) < limit { print("\(file):\(reader.line): \(error)") }
+            rejected[error.reason, default: 0] += 1
           }
-          if rejected.values.reduce(0, +) < limit { print("\(file):\(reader.line): \(rejection)") }
-          rejected[rejection.reason, default: 0] += 1
         }
       }
     } catch {
@@ -48,9 +49,14 @@ struct ValidateCommand: ParsableCommand {
     }
     let count = rejected.values.reduce(0, +)
     print("\(accepted) would be accepted, \(count) would go to the dead letters")
-    for (reason, count) in rejected.sorted(by: { ($1.value, $0.key.rawValue) < ($0.value, $1.key.rawValue) }) {
-      print("  \(reason.rawValue): \(count)")
-    }
+    for (reason, count) in rejected.byCount { print("  \(reason.rawValue): \(count)") }
     if count > 0 { throw ExitCode(Exit.data) }
+  }
+}
+
+extension [Rejection.Reason: Int] {
+  /// The most frequent first.
+  var byCount: [(key: Rejection.Reason, value: Int)] {
+    sorted { ($1.value, $0.key.rawValue) < ($0.value, $1.key.rawValue) }
   }
 }

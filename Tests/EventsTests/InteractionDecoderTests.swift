@@ -290,7 +290,7 @@ import Testing
       case .rejected(let rejection):
         outcomes.insert(rejection.reason)
         if rejection.message.utf8.count > Rejection.maximumMessageLength { Issue.record("too long: \(rejection)") }
-      case .interaction, .forget: accepted += 1
+      case .interaction, .interactions, .forget, .ignored: accepted += 1
       }
       if items.decode(bytes: bytes).description != nil { accepted += 1 }
     }

@@ -73,7 +73,7 @@ import TestSupport
 
     for reason in Rejection.Reason.allCases {
       let letter = DeadLetter(
-        key: nil, value: nil, headers: [], topic: "t", partition: 0, offset: 0, rejection: Rejection(reason, field: "user", "message"))
+        key: nil, value: nil, headers: [], topic: "t", partition: 0, offset: 0, timestamp: 0, rejection: Rejection(reason, field: "user", "message"))
       let headers = Dictionary(
         uniqueKeysWithValues: letter.headers.map { ($0.name, JSON.string(String(decoding: $0.value ?? [], as: UTF8.self))) })
       #expect(try schema("dead_letter_headers").errors(in: .object(headers)) == [])

@@ -35,9 +35,12 @@ import Testing
     #expect(Timestamp.rfc3339(.min) == "0000-01-01T00:00:00.000Z")
   }
 
-  @Test func secondsAndMillisecondsAreToldApartBySize() {
+  @Test func secondsMillisecondsAndMicrosecondsAreToldApartBySize() {
     #expect(Timestamp.milliseconds(unix: Int64(99_999_999_999)) == 99_999_999_999_000)
     #expect(Timestamp.milliseconds(unix: Int64(100_000_000_000)) == 100_000_000_000)
+    #expect(Timestamp.milliseconds(unix: Int64(99_999_999_999_999)) == 99_999_999_999_999)
+    #expect(Timestamp.milliseconds(unix: Int64(1_700_000_000_123_999)) == 1_700_000_000_123)
+    #expect(Timestamp.milliseconds(unix: 1_700_000_000_123_999.0) == 1_700_000_000_123)
     #expect(Timestamp.milliseconds(unix: -1.5) == -1500)
     #expect(Timestamp.milliseconds(unix: Double.infinity) == .max)
     #expect(Timestamp.milliseconds(unix: -1e300) == .min)

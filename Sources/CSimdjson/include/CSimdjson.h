@@ -67,6 +67,12 @@ const char *_Nonnull csimdjson_message(const csimdjson_parser *_Nonnull parser);
 bool csimdjson_strings(
   csimdjson_parser *_Nonnull parser, size_t field, const csimdjson_slice *_Nullable *_Nonnull strings, size_t *_Nonnull count);
 
+/// The strings that `pointer` (RFC 6901) finds in each element of the array that was found at pointer `field`. False if it finds no string
+/// in one, with its place in `count`.
+bool csimdjson_member_strings(
+  csimdjson_parser *_Nonnull parser, size_t field, csimdjson_slice pointer, const csimdjson_slice *_Nullable *_Nonnull strings,
+  size_t *_Nonnull count);
+
 typedef enum __attribute__((enum_extensibility(closed))) {
   CSIMDJSON_VECTOR_OK,
   CSIMDJSON_VECTOR_NULL,
