@@ -15,12 +15,8 @@ public struct AdminAnswer {
 
 /// Asks the admin server on this machine, with a connection of its own.
 /// - Returns: nil when nobody answers.
-<<<<<<< HEAD:Tests/TestSupport/AdminAnswer.swift
-public func askAdmin(_ path: String, method: String = "GET", port: Int) -> AdminAnswer? {
-=======
 /// - Parameter json: a body.
-func askAdmin(_ path: String, method: String = "GET", json: String? = nil, port: Int) -> AdminAnswer? {
->>>>>>> work-rest:Tests/ProcessTests/AdminAnswer.swift
+public func askAdmin(_ path: String, method: String = "GET", json: String? = nil, port: Int) -> AdminAnswer? {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
   guard descriptor >= 0 else { return nil }
   defer { close(descriptor) }
