@@ -51,7 +51,7 @@ check "the program learns" in_root rodpod demo --data /tmp/data --seconds 10
 # An upgrade, over a configuration that was changed.
 dpkg-deb -R "$package" "$work/next"
 sed -i "s/^Version: .*/Version: $version+next/" "$work/next/DEBIAN/control"
-check "a next version" dpkg-deb --root-owner-group -b "$work/next" "$root/tmp/next.deb"
+check "a next version" dpkg-deb -Znone --root-owner-group -b "$work/next" "$root/tmp/next.deb"
 sed -i 's/^  client_id: rodpod$/  client_id: changed/' "$root/etc/rodpod/rodpod.yaml"
 install -d -m 700 "$root/var/lib/rodpod"
 touch "$root/var/lib/rodpod/data.mdb"
