@@ -76,6 +76,7 @@ struct ImportCommand: ParsableCommand {
       progress.finish()
       let left = rejected.values.reduce(0, +)
       print("\(sender.acknowledged) events are in the topic '\(topic)', \(left) would not be accepted, \(passedOver) are of other types")
+      for (reason, count) in rejected.byCount { print("  \(reason.rawValue): \(count)") }
       if left > 0, !skipRejected { throw ExitCode(Exit.data) }
     }
   }
