@@ -84,7 +84,7 @@ final class LearnerService {
   private func checkpoint() throws {
     do {
       try learning.checkpoint()
-    } catch let error as StateStoreError where error.code == .full || error.code == .diskFull || error.code == .io {
+    } catch let error as StateStoreError where error.isOutOfRoom || error.code == .io {
       // Learning goes on; the checkpoint before stays the newest.
       logger.error("no checkpoint could be written", metadata: ["error": "\(error)"])
     }

@@ -156,5 +156,5 @@ struct RecordReader {
     guard position == bytes.count else { throw Self.damaged }
   }
 
-  static let damaged = StateStoreError(.corrupted, "a record is damaged")
+  static let damaged = StateStoreError(.corrupted, "a record is damaged; " + StateStoreError.advice)
 }

@@ -39,6 +39,9 @@ public struct StateStoreError: Error, Hashable, Sendable, CustomStringConvertibl
     self.message = message
   }
 
+  /// What to do about a store that is damaged.
+  static let advice = "the store is damaged: check the disk, and go on from a copy (rodpod restore)"
+
   package init(_ error: LMDBError) {
     self.code =
       switch error.code {
@@ -49,8 +52,11 @@ public struct StateStoreError: Error, Hashable, Sendable, CustomStringConvertibl
       case .noSuchFile, .noDatabase: .noStore
       default: .io
       }
-    self.message = error.description
+    self.message = error.description + (code == .corrupted ? "; " + Self.advice : "")
   }
+
+  /// There is no room for what was to be written: it may be tried again later, as nothing was written.
+  public var isOutOfRoom: Bool { code == .full || code == .diskFull }
 
   public var description: String { "\(message) [\(code.rawValue)]" }
 }

@@ -154,6 +154,39 @@ struct LearningTests {
     #expect(scene.learning.learner.cursor == 50)
   }
 
+  @Test func aForgottenUsersExamplesLeaveTheKeptCheckpointsToo() throws {
+    let settings = settings { $0.learner.checkpointKeep = 2 }
+    let number = UserFingerprint("user 1").number
+    let files = try CheckpointFiles(folder: folder.path + "/store/checkpoints")
+    func users(_ scene: Scene) throws -> [Set<UInt64>] {
+      try scene.store.checkpoints().map { entry in
+        let learner = try OnlineLearner(scene.learning.learner.configuration, checkpoint: files.read(entry))
+        return Set(learner.reservoir.examples.map(\.user))
+      }
+    }
+    do {
+      let scene = try Scene(settings)
+      for _ in 0..<3 {
+        try play(scene, 32, users: 3)
+        try learnAll(scene.learning)
+        try scene.learning.checkpoint()
+      }
+      let before = try users(scene)
+      #expect(before.count == 3, "the last two and the good one")
+      #expect(before.allSatisfy { $0.contains(number) })
+      try scene.forget("user 1")
+      try learnAll(scene.learning)
+      try scene.learning.checkpoint()
+      let after = try users(scene)
+      #expect(after.count == 3)
+      #expect(after.allSatisfy { !$0.contains(number) && !$0.isEmpty })
+      #expect(try files.list() == scene.store.checkpoints().map(\.name).sorted(), "no file is left that nothing names")
+      #expect(try scene.learning.rollBack() != nil)
+    }
+    let again = try Scene(settings)
+    #expect(again.learning.learner.cursor == 98)
+  }
+
   @Test func aForgetIsNotPassedOverWhereInteractionsAre() throws {
     let scene = try Scene(settings { $0.learner.maxLagInteractions = 20 })
     try play(scene, 16, users: 2)
