@@ -87,7 +87,8 @@ struct EnvironmentTests {
       let database = try environment.openDatabases(["values"])[0]
       try environment.read { (transaction) throws(LMDBError) in try transaction.scan(database) { _, value in value.count == 1_000 } }
     }
-    #expect(String(decoding: result?.standardErrorContent ?? [], as: UTF8.self).contains("cut short"))
+    let complaint = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(complaint.contains("cut short"))
   }
 
   @Test func shrinkingKeepsWhatIsThere() throws {
