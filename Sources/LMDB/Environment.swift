@@ -144,8 +144,19 @@ public final class Environment: @unchecked Sendable {
     let transaction = WriteTransaction(pointer)
     defer { transaction.abort() }
     let result = try body(transaction)
-    if transaction.isOpen { try transaction.commit() }
+    if transaction.isOpen { try commit(transaction) }
     return result
+  }
+
+  /// A write that a full disk cuts short is an EIO to LMDB.
+  private func commit(_ transaction: WriteTransaction) throws(LMDBError) {
+    do throws(LMDBError) {
+      try transaction.commit()
+    } catch {
+      var room = statvfs()
+      if error.status == EIO, statvfs(path, &room) == 0, room.f_bavail * room.f_frsize < 1 << 20 { throw LMDBError(ENOSPC, error.context) }
+      throw error
+    }
   }
 
   /// The limit of what the environment can hold now, in bytes.

@@ -75,9 +75,8 @@ final class Ingest {
       guard let last = records.last else { return }
       for record in records {
         guard case .interaction(let example) = record.entry else { continue }
-        if share.admit(UserFingerprint(example.user).number), !example.context.contains(where: { $0.item == example.target.item }) {
-          quality.count(example.target.item)
-        }
+        guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else { continue }
+        quality.count(example.target.item, isRepeat: example.context.contains { $0.item == example.target.item })
         streamTime = max(streamTime, example.target.time)
       }
       sequence = last.sequence + 1
@@ -118,7 +117,7 @@ final class Ingest {
       throw error
     }
     streamTime = newest
-    for event in cases where share.admit(event.user) { if let ranks = quality.record(event) { outcome.ranks.append(ranks) } }
+    for event in cases where share.admit(event.user, event.item.rawValue) { if let ranks = quality.record(event) { outcome.ranks.append(ranks) } }
     return outcome
   }
 

@@ -94,7 +94,7 @@ final class Learning {
       let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: next, limit: 2048) }
       guard let last = records.last else { return }
       for record in records where record.sequence < learner.cursor {
-        if case .interaction(let example) = record.entry { _ = share.admit(UserFingerprint(example.user).number) }
+        if case .interaction(let example) = record.entry { _ = share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) }
       }
       next = last.sequence + 1
     }
@@ -163,7 +163,7 @@ final class Learning {
       switch record.entry {
       case .interaction(let example):
         guard !zeroWeightTypes.contains(example.target.type.rawValue) else { continue }
-        guard share.admit(UserFingerprint(example.user).number) else {
+        guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else {
           beyondShare += 1
           continue
         }
@@ -214,7 +214,7 @@ final class Learning {
     var drawn = UserShare(settings.learner.deterministic ? 1 : settings.learner.maxUserShare, window: max(1, entries.count))
     for entry in entries where !zeroWeightTypes.contains(entry.target.type.rawValue) {
       let example = try example(entry)
-      if drawn.admit(example.user) { examples.append(example) }
+      if drawn.admit(example.user, entry.target.item.rawValue) { examples.append(example) }
     }
     return examples
   }

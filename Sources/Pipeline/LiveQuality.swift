@@ -67,16 +67,16 @@ struct LiveQuality {
       if event.userInteractions <= Self.newUntil { newUsers.record(model: model, popularity: popular) }
       ranks = (model, popular)
     }
-    if !event.isRepeat { count(event.item) }
+    count(event.item, isRepeat: event.isRepeat)
     return ranks
   }
 
   /// Counts an interaction of the past that is not scored again.
-  mutating func count(_ item: StoredItemNumber) {
+  mutating func count(_ item: StoredItemNumber, isRepeat: Bool = false) {
     let index = Int(item.rawValue)
     if index >= itemEvents.count { itemEvents.append(contentsOf: repeatElement(0, count: index + 1 - itemEvents.count)) }
     itemEvents[index] += 1
-    popularity.observe(Int32(bitPattern: item.rawValue))
+    if !isRepeat { popularity.observe(Int32(bitPattern: item.rawValue)) }
   }
 
   /// The interactions with an item that were seen.

@@ -1,33 +1,46 @@
-/// Bounds how much of what is learned and counted may come from one user, who may be a robot: at most a share of the last interactions, or
-/// thrice what each user would have if all were alike, whichever is more (a shop with few users still learns from all of them).
+/// Bounds how much of what is learned and counted may come from one user, who may be a robot: at most a share of the last interactions, and
+/// with one item at most a hundredth of that share, lest they push the item. Thrice what each would have if all were alike is always
+/// allowed, so that a shop with few users or items still learns from all of them.
 struct UserShare {
   /// Interactions among which a user may have the share.
   static let window = 10_000
 
+  private struct Pair: Hashable {
+    var user: UInt64
+    var item: UInt32
+  }
+
   private let limit: Int
+  private let pairLimit: Int
   private let window: Int
-  private var ring: [UInt64] = []
+  private var ring: [Pair] = []
   private var next = 0
-  private var counts: [UInt64: Int] = [:]
+  private var users: [UInt64: Int] = [:]
+  private var pairs: [Pair: Int] = [:]
 
   /// - Parameter share: 1 bounds nobody.
   init(_ share: Double, window: Int = Self.window) {
     self.window = window
     limit = share >= 1 ? .max : max(1, Int(share * Double(window)))
+    pairLimit = max(1, limit / 100)
   }
 
-  /// Takes one more interaction of the user, unless they have their share.
-  mutating func admit(_ user: UInt64) -> Bool {
+  /// Takes one more interaction of the user with the item, unless they have their share.
+  mutating func admit(_ user: UInt64, _ item: UInt32) -> Bool {
     guard limit < .max else { return true }
-    let count = counts[user, default: 0]
-    guard count < max(limit, 3 * ring.count / max(1, counts.count)) else { return false }
-    counts[user] = count + 1
+    let pair = Pair(user: user, item: item)
+    guard pairs[pair, default: 0] < max(pairLimit, 3 * ring.count / max(1, pairs.count)),
+      users[user, default: 0] < max(limit, 3 * ring.count / max(1, users.count))
+    else { return false }
+    pairs[pair, default: 0] += 1
+    users[user, default: 0] += 1
     if ring.count < window {
-      ring.append(user)
+      ring.append(pair)
     } else {
       let leaving = ring[next]
-      counts[leaving] = counts[leaving].flatMap { $0 > 1 ? $0 - 1 : nil }
-      ring[next] = user
+      users[leaving.user] = users[leaving.user].flatMap { $0 > 1 ? $0 - 1 : nil }
+      pairs[leaving] = pairs[leaving].flatMap { $0 > 1 ? $0 - 1 : nil }
+      ring[next] = pair
       next = next + 1 == window ? 0 : next + 1
     }
     return true

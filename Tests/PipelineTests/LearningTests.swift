@@ -157,9 +157,9 @@ struct LearningTests {
   @Test func aForgottenUsersExamplesLeaveTheKeptCheckpointsToo() throws {
     let settings = settings { $0.learner.checkpointKeep = 2 }
     let number = UserFingerprint("user 1").number
-    let files = try CheckpointFiles(folder: folder.path + "/store/checkpoints")
     func users(_ scene: Scene) throws -> [Set<UInt64>] {
-      try scene.store.checkpoints().map { entry in
+      let files = try CheckpointFiles(folder: scene.store.path + "/checkpoints")
+      return try scene.store.checkpoints().map { entry in
         let learner = try OnlineLearner(scene.learning.learner.configuration, checkpoint: files.read(entry))
         return Set(learner.reservoir.examples.map(\.user))
       }
@@ -180,7 +180,7 @@ struct LearningTests {
       let after = try users(scene)
       #expect(after.count == 3)
       #expect(after.allSatisfy { !$0.contains(number) && !$0.isEmpty })
-      #expect(try files.list() == scene.store.checkpoints().map(\.name).sorted(), "no file is left that nothing names")
+      #expect(try CheckpointFiles(folder: scene.store.path + "/checkpoints").list() == scene.store.checkpoints().map(\.name).sorted(), "no file is left that nothing names")
       #expect(try scene.learning.rollBack() != nil)
     }
     let again = try Scene(settings)

@@ -196,7 +196,7 @@ struct RankingTests {
   }
 
   @Test func aClockThatIsSetBackKeepsNobodyWaiting() throws {
-    let scene = try scene { $0.ranker.debounce = .seconds(2) }
+    let scene = try scene { $0.ranker.debounce = .seconds(20) }
     scene.clock += 365 * 86_400_000
     for user in 0..<3 { try scene.interact("user \(user)", "item 1") }
     #expect(try scene.rankAndAcknowledge().isEmpty, "they are not due yet")

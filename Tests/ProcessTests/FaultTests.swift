@@ -297,6 +297,14 @@ extension DaemonProcessTests {
         #expect(!text.contains(secret))
       }
       for text in [daemon.standardError, daemon.standardOutput, metrics] { #expect(!text.contains(user)) }
+
+      installation.configuration["admin.token_file"] = file
+      let guarded = try installation.start()
+      try await waitUntil("it is ready") { guarded.standardError.contains("rodpod is ready") }
+      #expect(installation.ask("/metrics")?.status == 401)
+      guarded.send(SIGTERM)
+      #expect(try await guarded.exitCode() == 0)
+      #expect(!guarded.standardError.contains(secret))
     }
 
     /// Ten times as much as can be learned: all of it comes into the state, and the learner samples.
