@@ -281,10 +281,12 @@ final class Learning {
     try files.prune(keeping: Set(kept))
   }
 
-  /// The journal holds the window before the oldest cursor that may be resumed from.
+  /// The journal holds the window before the oldest cursor that may be resumed from. The checkpoint that is kept for going back does not
+  /// count: else a full store, where nothing new comes that could be called good, would never get room.
   private func trimJournal() throws(StateStoreError) {
-    let cursors = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints().map(\.cursor) }
-    guard let oldest = cursors.min() else { return }
+    let entries = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints() }
+    let resumable = entries.sorted { $0.modelVersion > $1.modelVersion }.prefix(settings.learner.checkpointKeep)
+    guard let oldest = resumable.map(\.cursor).min() else { return }
     try trimJournal(before: oldest)
   }
 

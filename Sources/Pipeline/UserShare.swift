@@ -10,8 +10,10 @@ struct UserShare {
     var item: UInt32
   }
 
-  private let limit: Int
-  private let pairLimit: Int
+  /// So many are always taken.
+  private static let least = 20
+
+  private let share: Double
   private let window: Int
   private var ring: [Pair] = []
   private var next = 0
@@ -21,17 +23,16 @@ struct UserShare {
   /// - Parameter share: 1 bounds nobody.
   init(_ share: Double, window: Int = Self.window) {
     self.window = window
-    limit = share >= 1 ? .max : max(1, Int(share * Double(window)))
-    pairLimit = max(1, limit / 100)
+    self.share = share
   }
 
   /// Takes one more interaction of the user with the item, unless they have their share.
   mutating func admit(_ user: UInt64, _ item: UInt32) -> Bool {
-    guard limit < .max else { return true }
+    guard share < 1 else { return true }
     let pair = Pair(user: user, item: item)
-    guard pairs[pair, default: 0] < max(pairLimit, 3 * ring.count / max(1, pairs.count)),
-      users[user, default: 0] < max(limit, 3 * ring.count / max(1, users.count))
-    else { return false }
+    let limit = max(Self.least, Int(share * Double(ring.count)), 3 * ring.count / max(1, users.count))
+    let pairLimit = max(1, limit / 100, 3 * ring.count / max(1, pairs.count))
+    guard users[user, default: 0] < limit, pairs[pair, default: 0] < pairLimit else { return false }
     pairs[pair, default: 0] += 1
     users[user, default: 0] += 1
     if ring.count < window {

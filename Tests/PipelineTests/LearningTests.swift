@@ -282,7 +282,11 @@ struct LearningTests {
   }
 
   @Test func theGoodCheckpointOutlivesNewerOnesUntilAnotherIsGood() throws {
-    let scene = try Scene(settings { $0.learner.checkpointKeep = 2 })
+    let scene = try Scene(
+      settings {
+        $0.learner.checkpointKeep = 2
+        $0.learner.windowInteractions = 10
+      })
     func round() throws {
       try play(scene, 16)
       try learnAll(scene.learning)
@@ -294,6 +298,7 @@ struct LearningTests {
     for _ in 0..<5 { try round() }
     #expect(try scene.store.checkpoints().contains(good))
     #expect(try scene.store.checkpoints().count == 3)
+    #expect(try #require(scene.store.journal().first).sequence > good.cursor, "it does not keep the journal from being trimmed")
     scene.learning.markGood()
     try round()
     try round()

@@ -69,7 +69,7 @@ extension DaemonProcessTests {
     }
 
     @Test func aStoreAtItsMaximumStandsStillAndGoesOnWithALargerOne() async throws {
-      let installation = try await installation(["store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(4 << 20)"])
+      let installation = try await installation(["store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(2 << 20)"])
       var daemon = try await installation.startAndWait()
       try installation.produce(views(0..<20_000, users: 2_000), to: "interactions")
       try await waitUntil("it stands still; \(daemon.standardError.suffix(1000))") {
@@ -78,7 +78,7 @@ extension DaemonProcessTests {
       #expect(daemon.isRunning, "\(daemon.standardError.suffix(1000))")
       #expect(installation.ask("/readyz")?.status == 503)
       #expect(installation.ask("/v1/users/u-1")?.status == 200)
-      #expect(installation.metric("rodpod_store_map_bytes") ?? .infinity <= Double(4 << 20) * 17 / 16)
+      #expect(installation.metric("rodpod_store_map_bytes") ?? .infinity <= Double(2 << 20) * 17 / 16)
       daemon.send(SIGTERM)
       #expect(try await daemon.exitCode() == 0, "\(daemon.standardError.suffix(1000))")
 
@@ -93,7 +93,7 @@ extension DaemonProcessTests {
 
     @Test func aStoreThatIsFullOfItsJournalMakesRoomByItself() async throws {
       let installation = try await installation([
-        "store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(6 << 20)", "learner.window_interactions": "500",
+        "store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(3 << 20)", "learner.window_interactions": "500",
         "learner.stride": "64", "pool.size": "20",
       ])
       let daemon = try await installation.startAndWait()
