@@ -89,7 +89,7 @@ public class ReadTransaction {
     var items: [CatalogueItem] = []
     items.reserveCapacity(numbers.count)
     for number in numbers {
-      guard let item = try item(number) else { throw StateStoreError(.corrupted, "item \(number.rawValue) changed and has no record") }
+      guard let item = try item(number) else { throw StateStoreError.damaged("item \(number.rawValue) changed and has no record") }
       items.append(item)
     }
     return items
@@ -150,7 +150,7 @@ public class ReadTransaction {
     var users: [StaleUser] = []
     users.reserveCapacity(userKeys.count)
     for key in userKeys {
-      guard let bytes = try value(databases.stale, key) else { throw StateStoreError(.corrupted, "a stale mark is in the index only") }
+      guard let bytes = try value(databases.stale, key) else { throw StateStoreError.damaged("a stale mark is in the index only") }
       users.append(try StaleMark.withUser(bytes, key: key))
     }
     return users

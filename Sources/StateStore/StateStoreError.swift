@@ -39,8 +39,10 @@ public struct StateStoreError: Error, Hashable, Sendable, CustomStringConvertibl
     self.message = message
   }
 
-  /// What to do about a store that is damaged.
-  static let advice = "the store is damaged: check the disk, and go on from a copy (rodpod restore)"
+  private static let advice = "the store is damaged: check the disk, and go on from a copy (rodpod restore)"
+
+  /// The store is damaged, and what to do about it.
+  static func damaged(_ what: String) -> StateStoreError { StateStoreError(.corrupted, "\(what); \(advice)") }
 
   package init(_ error: LMDBError) {
     self.code =
