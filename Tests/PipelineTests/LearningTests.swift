@@ -48,7 +48,7 @@ struct LearningTests {
   }
 
   @Test func everyInteractionIsLearnedOnceOverARestart() throws {
-    let settings = settings()
+    let settings = settings { $0.learner.maxUserShare = 1 }
     var targets = 0
     var cursor: UInt64 = 0
     do {
