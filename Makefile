@@ -10,7 +10,8 @@ TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BUILD := swift build -c release
 
-.PHONY: demo test build deb check-deb check-rules bench bench-peers build-bench quality broker dependencies test-dependencies clean
+.PHONY: demo test torture fuzz sanitize sbom build deb check-deb check-rules bench bench-peers build-bench quality broker dependencies \
+  test-dependencies clean
 
 demo: build
 	.build/release/rodpod demo --data Tests/Fixtures/movielens-small
@@ -18,6 +19,35 @@ demo: build
 test: test-dependencies
 	$(BUILD) --build-tests
 	swift test -c release --skip-build
+
+# Kills, power cuts and damage by the hundred, each with its seed printed: RODPOD_TORTURE_SEED=N runs it again. Power cuts and full disks need root.
+KILLS ?= 1000
+POWER_CUTS ?= 100
+DAMAGE ?= 1000
+torture: test-dependencies
+	$(BUILD) --build-tests
+	RODPOD_TORTURE_KILLS=$(KILLS) RODPOD_TORTURE_POWER_CUTS=$(POWER_CUTS) RODPOD_TORTURE_DAMAGE=$(DAMAGE) \
+	  swift test -c release --skip-build --filter 'KillTests|FaultTests'
+
+# Coverage-guided fuzzing (libFuzzer, with AddressSanitizer) of all that reads bytes from outside; what is found lies in .build-fuzz.
+FUZZ_TARGETS ?= interactions items settings records checkpoint
+FUZZ_RUNS ?= 2000000
+fuzz: dependencies
+	RODPOD_FUZZ=1 RODPOD_CHECKED=1 $(BUILD) --sanitize fuzzer --sanitize address --scratch-path .build-fuzz --product rodpod-fuzz
+	@for target in $(FUZZ_TARGETS); do echo "fuzzing $$target"; corpus=.build-fuzz/corpus/$$target; mkdir -p $$corpus; \
+	  RODPOD_FUZZ_TARGET=$$target RODPOD_FUZZ_SEEDS=$$corpus .build-fuzz/release/rodpod-fuzz -runs=$(FUZZ_RUNS) -timeout=10 -print_final_stats=1 \
+	    -artifact_prefix=.build-fuzz/$$target- $$corpus || exit 1; done
+
+# The tests, but for those of processes, with a sanitizer each.
+SANITIZERS ?= address thread
+sanitize: test-dependencies
+	@for sanitizer in $(SANITIZERS); do echo "with the $$sanitizer sanitizer"; \
+	  RODPOD_CHECKED=1 swift test -c release --sanitize $$sanitizer --scratch-path .build-$$sanitizer --skip ProcessTests || exit 1; done
+
+# A software bill of materials of what is built, and whether Debian has something newer of what is linked.
+sbom: build
+	.ci/sbom.py .build/release/rodpod > .build/rodpod.cdx.json
+	.ci/sbom.py --updates .build/release/rodpod
 
 build: dependencies
 	$(BUILD) --product rodpod

@@ -10,10 +10,12 @@ let common: [SwiftSetting] = [
 
 // The floor for the numeric kernels is x86-64-v3 (AVX2 and FMA): without it Swift's SIMD types call `fmaf` one lane at a time.
 // The flag changes Swift's own code generation, not only that of imported C.
+// Fuzzing and sanitizers keep the checks that a release leaves out there.
+let numericOptimization = Context.environment["RODPOD_CHECKED"] == nil ? "-Ounchecked" : "-O"
 #if arch(x86_64)
-  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked", "-enable-testing", "-Xcc", "-march=x86-64-v3"], .when(configuration: .release))]
+  let numeric: [SwiftSetting] = common + [.unsafeFlags([numericOptimization, "-enable-testing", "-Xcc", "-march=x86-64-v3"], .when(configuration: .release))]
 #else
-  let numeric: [SwiftSetting] = common + [.unsafeFlags(["-Ounchecked", "-enable-testing"], .when(configuration: .release))]
+  let numeric: [SwiftSetting] = common + [.unsafeFlags([numericOptimization, "-enable-testing"], .when(configuration: .release))]
 #endif
 
 // Release tests of internals need it; the numeric targets have it too.
@@ -146,3 +148,11 @@ let package = Package(
       ]),
   ]
 )
+
+// Coverage-guided fuzzing has a main program of libFuzzer's: `make fuzz`.
+if Context.environment["RODPOD_FUZZ"] != nil {
+  package.targets.append(
+    .executableTarget(
+      name: "rodpod-fuzz", dependencies: ["Events", "Settings", "StateStore", "Recommender"], path: "Tests/Fuzz",
+      swiftSettings: common + [.unsafeFlags(["-parse-as-library"])]))
+}

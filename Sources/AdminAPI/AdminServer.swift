@@ -71,3 +71,8 @@ public struct AdminServer: Service {
     }
   }
 }
+
+/// The lifecycle logs its services as they describe themselves: not with the token.
+extension AdminServer: CustomStringConvertible {
+  public var description: String { "AdminServer" }
+}

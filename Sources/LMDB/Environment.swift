@@ -69,6 +69,7 @@ public final class Environment: @unchecked Sendable {
     var environment: OpaquePointer?
     try check(mdb_env_create(&environment), "creating an environment")
     guard let environment else { throw LMDBError(.other, "mdb_env_create gave no environment") }
+    DamagedFile.report(for: environment)
     do throws(LMDBError) {
       try check(mdb_env_set_maxdbs(environment, UInt32(options.maximumDatabases)), "setting the number of databases")
       try check(mdb_env_set_maxreaders(environment, UInt32(options.maximumReaders)), "setting the number of readers")
@@ -143,8 +144,19 @@ public final class Environment: @unchecked Sendable {
     let transaction = WriteTransaction(pointer)
     defer { transaction.abort() }
     let result = try body(transaction)
-    if transaction.isOpen { try transaction.commit() }
+    if transaction.isOpen { try commit(transaction) }
     return result
+  }
+
+  /// A write that a full disk cuts short is an EIO to LMDB.
+  private func commit(_ transaction: WriteTransaction) throws(LMDBError) {
+    do throws(LMDBError) {
+      try transaction.commit()
+    } catch {
+      var room = statvfs()
+      if error.status == EIO, statvfs(path, &room) == 0, room.f_bavail * room.f_frsize < 1 << 20 { throw LMDBError(ENOSPC, error.context) }
+      throw error
+    }
   }
 
   /// The limit of what the environment can hold now, in bytes.
@@ -152,6 +164,19 @@ public final class Environment: @unchecked Sendable {
     var info = MDB_envinfo()
     try check(mdb_env_info(handle, &info), "reading the map size")
     return info.me_mapsize
+  }
+
+  /// Makes the map smaller again, but not than what is used; waits as `grow` does.
+  public func shrink(to mapSize: Int) throws(LMDBError) {
+    gate.enterExclusive()
+    defer { gate.leave() }
+    var info = MDB_envinfo()
+    var statistics = MDB_stat()
+    try check(mdb_env_info(handle, &info), "reading the map size")
+    try check(mdb_env_stat(handle, &statistics), "reading the map size")
+    let mapSize = max(mapSize, (info.me_last_pgno + 1) * Int(statistics.ms_psize))
+    guard mapSize < info.me_mapsize else { return }
+    try check(mdb_env_set_mapsize(handle, mapSize), "shrinking the map to \(mapSize) bytes")
   }
 
   /// Makes the map larger, waiting for this process's transactions to end. Not to be called inside one. A smaller size than now does

@@ -44,6 +44,7 @@ final class Ingest {
   /// By the decoder's type code: the store's code, and whether an item with such an interaction is recommended no more.
   private let types: [(code: InteractionTypeCode, excludes: Bool)]
   private(set) var quality: LiveQuality
+  private var share: UserShare
   /// Milliseconds since 1970 of the newest event: the stream's own clock.
   private(set) var streamTime: Int64 = 0
 
@@ -59,20 +60,23 @@ final class Ingest {
       return codes
     }
     types = zip(names, codes).map { ($1, excluding?.contains($0) ?? true) }
+    share = UserShare(settings.learner.maxUserShare)
     quality = LiveQuality(window: settings.quality.windowEvents, popularityWindow: settings.quality.popularityWindowEvents)
     try countPast(limit: settings.quality.popularityWindowEvents)
   }
 
-  /// After a start, recent popularity goes on from what the journal still holds.
+  /// After a start, recent popularity goes on from what the journal still holds; some of it does not count.
   private func countPast(limit: Int) throws(StateStoreError) {
     let next = try store.read { (transaction) throws(StateStoreError) in try transaction.nextJournalSequence() }
-    var sequence = next > UInt64(limit) ? next - UInt64(limit) : 1
+    let reach = UInt64(4 * limit)
+    var sequence = next > reach ? next - reach : 1
     while sequence < next {
       let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: sequence, limit: 2048) }
       guard let last = records.last else { return }
       for record in records {
         guard case .interaction(let example) = record.entry else { continue }
-        quality.count(example.target.item)
+        guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else { continue }
+        quality.count(example.target.item, isRepeat: example.context.contains { $0.item == example.target.item })
         streamTime = max(streamTime, example.target.time)
       }
       sequence = last.sequence + 1
@@ -113,7 +117,7 @@ final class Ingest {
       throw error
     }
     streamTime = newest
-    for event in cases { if let ranks = quality.record(event) { outcome.ranks.append(ranks) } }
+    for event in cases where share.admit(event.user, event.item.rawValue) { if let ranks = quality.record(event) { outcome.ranks.append(ranks) } }
     return outcome
   }
 
@@ -172,7 +176,7 @@ final class Ingest {
     let excluded = own.filter { excludes($0.type) }.map { Int32(bitPattern: $0.item.rawValue) }
     let pool = try transaction.pool(of: user)
     return PrequentialCase(
-      item: item, userInteractions: own.count, poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil,
+      user: UserFingerprint(user).number, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count, poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil,
       excluded: excluded.contains(Int32(bitPattern: item.rawValue)) ? nil : excluded)
   }
 

@@ -86,7 +86,12 @@ final class IngestService {
       while consumed < settings.store.commitMaxEvents, !isStopping(), consumed > 0, ContinuousClock.now - lastCommit < interval {
         take(consumer, timeout: interval - (ContinuousClock.now - lastCommit))
       }
-      if try commit(consumer) { lastCommit = .now }
+      do {
+        if try commit(consumer) { lastCommit = .now }
+      } catch is StoppedWhileWaiting {
+        // Nothing of what is in hand was written: it is read again at the next start.
+        break
+      }
       try report(consumer)
       if let failure { throw failure }
     }
@@ -174,7 +179,7 @@ final class IngestService {
         rejected.append((originals[refused.index], refused.rejection))
         records.remove(at: refused.index)
         originals.remove(at: refused.index)
-      } catch let error as StateStoreError where error.code == .full || error.code == .diskFull {
+      } catch let error as StateStoreError where error.isOutOfRoom {
         try wait(consumer, because: "the store has no room: \(error)")
       }
     }
@@ -205,7 +210,7 @@ final class IngestService {
       logger.error("consumption stands still", metadata: ["reason": "\(reason)"])
       metrics.stopped(because: reason)
     }
-    guard !isStopping() else { throw PipelineError(.unavailable, reason) }
+    guard !isStopping() else { throw StoppedWhileWaiting() }
     heartbeat.beat()
     guard let consumer else { throw PipelineError(.unavailable, reason) }
     try consumer.pause(consumer.assignment)
@@ -215,6 +220,9 @@ final class IngestService {
     }
     try consumer.resume(consumer.assignment)
   }
+
+  /// The daemon is to stop while it stands still.
+  private struct StoppedWhileWaiting: Error {}
 
   private func startPositions(_ partitions: [TopicPartition]) throws -> [TopicPartition: StartPosition] {
     let stored = try store.read { (transaction) throws(StateStoreError) in try transaction.offsets() }

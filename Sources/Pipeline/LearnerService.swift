@@ -86,7 +86,7 @@ final class LearnerService {
     do {
       try learning.checkpoint()
       if let entry = learning.newestEntry, entry.modelVersion != before { metrics.checkpointed(entry.name, version: entry.modelVersion) }
-    } catch let error as StateStoreError where error.code == .full || error.code == .diskFull || error.code == .io {
+    } catch let error as StateStoreError where error.isOutOfRoom || error.code == .io {
       // Learning goes on; the checkpoint before stays the newest.
       logger.error("no checkpoint could be written", metadata: ["error": "\(error)"])
     }

@@ -10,6 +10,8 @@ final class Learning {
     var report: StrideReport
     /// Interactions that were passed over because they came faster than they can be learned from.
     var sampledOut: Int
+    /// Interactions left out because their user has their share already.
+    var beyondShare: Int
   }
 
   let learner: OnlineLearner
@@ -20,6 +22,9 @@ final class Learning {
   private let modalities: [String]
   private let zeroWeightTypes: Set<UInt8>
   private var catalogue = CatalogueView()
+  private var share: UserShare
+  /// Users erased since the last checkpoint.
+  private var forgotten: Set<UInt64> = []
   private var unknownModalities: Set<String> = []
   private var lastGood: CheckpointEntry?
   private(set) var newestEntry: CheckpointEntry?
@@ -41,9 +46,12 @@ final class Learning {
     let configuration = LearnerConfiguration(settings, typeWeights: typeWeights)
     modalities = configuration.model.modalities.map(\.name)
     learner = try Self.restored(configuration, files, entries, logger)
+    // In the deterministic mode what is learned depends on the journal alone, not on where a run began.
+    share = UserShare(settings.learner.deterministic ? 1 : settings.learner.maxUserShare)
     let intact = files.newestIntact(of: entries).intact?.entry
     newestEntry = intact
     lastGood = intact
+    try recallShares()
     try followCatalogue()
     // The version stays: a restart alone makes no new model.
     learner.refreshSnapshot()
@@ -75,6 +83,20 @@ final class Learning {
       return learner
     } catch let error as Safetensors.FormatError {
       throw PipelineError(.storage, "the checkpoint \(entry.name) can't be read: \(error)")
+    }
+  }
+
+  /// After a start, the users' shares go on from what the journal still holds.
+  private func recallShares() throws(StateStoreError) {
+    let window = UInt64(UserShare.window)
+    var next = learner.cursor > window ? learner.cursor - window : 1
+    while next < learner.cursor {
+      let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: next, limit: 2048) }
+      guard let last = records.last else { return }
+      for record in records where record.sequence < learner.cursor {
+        if case .interaction(let example) = record.entry { _ = share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) }
+      }
+      next = last.sequence + 1
     }
   }
 
@@ -136,10 +158,15 @@ final class Learning {
     }
     let kept = records.count > stride ? sample(records, stride) : records
     var new: [Recommender.TrainingExample] = []
+    var beyondShare = 0
     for record in kept {
       switch record.entry {
       case .interaction(let example):
         guard !zeroWeightTypes.contains(example.target.type.rawValue) else { continue }
+        guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else {
+          beyondShare += 1
+          continue
+        }
         new.append(try self.example(example))
       case .forget: break
       }
@@ -153,11 +180,15 @@ final class Learning {
     if report.skippedSteps > 0 {
       logger.error("steps with numbers that are not finite were left out", metadata: ["steps": "\(report.skippedSteps)"])
     }
-    return Progress(report: report, sampledOut: records.count - kept.count)
+    return Progress(report: report, sampledOut: records.count - kept.count, beyondShare: beyondShare)
   }
 
   private func forget(_ records: [JournalRecord]) {
-    for record in records { if case .forget(let fingerprint) = record.entry { learner.forget(user: fingerprint.number) } }
+    for record in records {
+      guard case .forget(let fingerprint) = record.entry else { continue }
+      learner.forget(user: fingerprint.number)
+      forgotten.insert(fingerprint.number)
+    }
   }
 
   private func sample(_ records: [JournalRecord], _ count: Int) -> [JournalRecord] {
@@ -179,7 +210,12 @@ final class Learning {
       return entries
     }
     var examples: [Recommender.TrainingExample] = []
-    for entry in entries where !zeroWeightTypes.contains(entry.target.type.rawValue) { examples.append(try example(entry)) }
+    // The window holds all that came, so that a user has to be held to their share again.
+    var drawn = UserShare(settings.learner.deterministic ? 1 : settings.learner.maxUserShare, window: max(1, entries.count))
+    for entry in entries where !zeroWeightTypes.contains(entry.target.type.rawValue) {
+      let example = try example(entry)
+      if drawn.admit(example.user, entry.target.item.rawValue) { examples.append(example) }
+    }
     return examples
   }
 
@@ -195,16 +231,46 @@ final class Learning {
 
   /// Writes a checkpoint of this moment, registers it, drops the oldest, and trims what the journal no longer needs.
   func checkpoint() throws {
-    let bytes = try learner.checkpoint()
+    // Before the cursor passes them: after a crash they are met again.
+    try eraseForgotten()
+    try writeCheckpoint()
+    try trimJournal()
+  }
+
+  /// The checkpoints that are kept lose the examples of users who were erased since they were written.
+  private func eraseForgotten() throws {
+    guard !forgotten.isEmpty else { return }
+    let entries = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints() }
+    for entry in entries {
+      guard let bytes = try? files.read(entry), let rest = try OnlineLearner.checkpoint(bytes, without: forgotten) else { continue }
+      let name = Self.name(entry.modelVersion, suffix: "-\(learner.cursor)")
+      let digest = try files.write(name) { (writer) throws(StateStoreError) in try writer.append(rest.span.bytes) }
+      let replacement = CheckpointEntry(name: name, sha256: digest, modelVersion: entry.modelVersion, cursor: entry.cursor)
+      try store.write(.reclaiming) { (transaction) throws(StateStoreError) in try transaction.putCheckpoint(replacement) }
+      if newestEntry?.modelVersion == entry.modelVersion { newestEntry = replacement }
+      if lastGood?.modelVersion == entry.modelVersion { lastGood = replacement }
+    }
+    let kept = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints().map(\.name) }
+    try files.prune(keeping: Set(kept))
+    forgotten.removeAll()
+  }
+
+  private static func name(_ version: UInt64, suffix: String = "") -> String {
+    let digits = String(version)
+    return "checkpoint-" + String(repeating: "0", count: max(0, 20 - digits.count)) + digits + suffix + ".safetensors"
+  }
+
+  private func writeCheckpoint() throws {
     let version = learner.snapshot.version
     if newestEntry?.modelVersion == version { return }
-    let digits = String(version)
-    let name = "checkpoint-" + String(repeating: "0", count: max(0, 20 - digits.count)) + digits + ".safetensors"
+    let bytes = try learner.checkpoint()
+    let name = Self.name(version)
     let digest = try files.write(name) { (writer) throws(StateStoreError) in try writer.append(bytes.span.bytes) }
     let entry = CheckpointEntry(name: name, sha256: digest, modelVersion: version, cursor: learner.cursor)
     let keep = settings.learner.checkpointKeep
     let pinned = lastGood?.modelVersion
-    let kept = try store.write { (transaction) throws(StateStoreError) in
+    // A store that is full gets room only by this and the trimming that it allows.
+    let kept = try store.write(.reclaiming) { (transaction) throws(StateStoreError) in
       try transaction.putCheckpoint(entry)
       let all = try transaction.checkpoints().sorted { $0.modelVersion > $1.modelVersion }
       for old in all.dropFirst(keep) where old.modelVersion != pinned { try transaction.removeCheckpoint(modelVersion: old.modelVersion) }
@@ -213,13 +279,14 @@ final class Learning {
     newestEntry = entry
     if lastGood == nil { lastGood = entry }
     try files.prune(keeping: Set(kept))
-    try trimJournal()
   }
 
-  /// The journal holds the window before the oldest cursor that may be resumed from.
+  /// The journal holds the window before the oldest cursor that may be resumed from. The checkpoint that is kept for going back does not
+  /// count: else a full store, where nothing new comes that could be called good, would never get room.
   private func trimJournal() throws(StateStoreError) {
-    let cursors = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints().map(\.cursor) }
-    guard let oldest = cursors.min() else { return }
+    let entries = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints() }
+    let resumable = entries.sorted { $0.modelVersion > $1.modelVersion }.prefix(settings.learner.checkpointKeep)
+    guard let oldest = resumable.map(\.cursor).min() else { return }
     try trimJournal(before: oldest)
   }
 

@@ -3,7 +3,11 @@ import StateStore
 
 /// One accepted interaction, scored against what the user had been recommended before anything was learned from it (test-then-train).
 struct PrequentialCase: Sendable {
+  /// Tells users apart.
+  var user: UInt64 = 0
   var item: StoredItemNumber
+  /// Whether the user has the item already: who comes back to it does not make it more popular.
+  var isRepeat = false
   /// The user's place in life: how many interactions came before.
   var userInteractions: Int
   /// The target's place in the user's candidate pool; nil when it was not in it or there was none.
@@ -67,16 +71,16 @@ struct LiveQuality {
       if event.userInteractions <= Self.newUntil { newUsers.record(model: model, popularity: popular) }
       ranks = (model, popular)
     }
-    count(event.item)
+    count(event.item, isRepeat: event.isRepeat)
     return ranks
   }
 
   /// Counts an interaction of the past that is not scored again.
-  mutating func count(_ item: StoredItemNumber) {
+  mutating func count(_ item: StoredItemNumber, isRepeat: Bool = false) {
     let index = Int(item.rawValue)
     if index >= itemEvents.count { itemEvents.append(contentsOf: repeatElement(0, count: index + 1 - itemEvents.count)) }
     itemEvents[index] += 1
-    popularity.observe(Int32(bitPattern: item.rawValue))
+    if !isRepeat { popularity.observe(Int32(bitPattern: item.rawValue)) }
   }
 
   /// The interactions with an item that were seen.

@@ -109,6 +109,7 @@ public final class PipelineMetrics: Sendable {
   private let steps = Counter(label: "learner_steps")
   private let learned = Counter(label: "learner_interactions")
   private let sampledOut = Counter(label: "learner_sampled_out_interactions")
+  private let beyondShare = Counter(label: "learner_beyond_user_share_interactions")
   private let skipped = Counter(label: "learner_non_finite_steps")
   private let rollbacks = Counter(label: "learner_rollbacks")
   private let strides = Metrics.Timer(label: "learner_stride")
@@ -142,6 +143,7 @@ public final class PipelineMetrics: Sendable {
       "ingest_offsets_out_of_range": "Times that a stored offset was no longer in the topic: records were lost upstream.",
       "learner_steps": "Optimiser steps taken.",
       "learner_interactions": "New interactions learned from.",
+      "learner_beyond_user_share_interactions": "Interactions not learned from because their user has their share already.",
       "learner_sampled_out_interactions": "Interactions passed over because they came faster than they can be learned from.",
       "learner_non_finite_steps": "Steps left out because a number was NaN or infinite.",
       "learner_rollbacks": "Times that the model went back to the last good checkpoint.",
@@ -210,6 +212,7 @@ public final class PipelineMetrics: Sendable {
     steps.increment(by: report.steps)
     learned.increment(by: report.newTargets)
     sampledOut.increment(by: progress.sampledOut)
+    beyondShare.increment(by: progress.beyondShare)
     skipped.increment(by: report.skippedSteps)
     strides.recordNanoseconds(time.nanoseconds)
     backlog.record(waiting)

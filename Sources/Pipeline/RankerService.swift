@@ -20,6 +20,8 @@ final class RankerService {
   private var pending: [UInt64: Publication] = [:]
   private var nextToken: UInt64 = 1
   private var retryAt = ContinuousClock.now
+  /// Whether the store took what was last written to it.
+  private var hasRoom = true
 
   init(
     ranking: Ranking, settings: LiveSettings, shared: SharedState, metrics: PipelineMetrics, logger: Logger, heartbeat: Watchdog.Heartbeat,
@@ -44,23 +46,17 @@ final class RankerService {
       ranking.settings = settings
       try settle(producer.poll(timeout: .zero))
       var isIdle = true
-      // While the broker does not take lists, pools are not made over and over.
+      // While the broker does not take lists, or the store no pools, they are not made over and over.
       if pending.count < 4 * settings.ranker.batchSize, ContinuousClock.now >= retryAt {
-        let start = ContinuousClock.now
-        let (publications, ranked) = try ranking.rankStale(
-          snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970())
-        if ranked > 0 {
-          metrics.ranked(ranked, time: .now - start)
-          try publish(publications)
-          isIdle = false
-        }
-      }
-      if ContinuousClock.now - lastGuests >= .seconds(1) {
-        lastGuests = .now
-        metrics.summarizeLists(catalogueCoverage: ranking.catalogueCoverage)
-        let popular = shared.popular
-        if let guests = try ranking.guestList(popular: popular.items, scores: popular.scores, now: millisecondsSince1970()) {
-          try publish([guests])
+        do {
+          isIdle = try !rank()
+          if ContinuousClock.now - lastGuests >= .seconds(1) {
+            lastGuests = .now
+            try rankGuests()
+          }
+          hasRoom = true
+        } catch let error as StateStoreError where error.isOutOfRoom {
+          standStill(error)
         }
       }
       if isIdle {
@@ -73,6 +69,32 @@ final class RankerService {
       logger.warning("lists are not acknowledged yet: their users are ranked again at the next start", metadata: ["lists": "\(pending.count)"])
     }
     producer.close(within: .seconds(2))
+  }
+
+  /// - Returns: whether there was anybody to rank.
+  private func rank() throws -> Bool {
+    let start = ContinuousClock.now
+    let (publications, ranked) = try ranking.rankStale(
+      snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970())
+    guard ranked > 0 else { return false }
+    metrics.ranked(ranked, time: .now - start)
+    try publish(publications)
+    return true
+  }
+
+  private func rankGuests() throws {
+    metrics.summarizeLists(catalogueCoverage: ranking.catalogueCoverage)
+    let popular = shared.popular
+    if let guests = try ranking.guestList(popular: popular.items, scores: popular.scores, now: millisecondsSince1970()) {
+      try publish([guests])
+    }
+  }
+
+  /// Nothing was written, so nothing is lost: the marks say who is to be ranked once there is room.
+  private func standStill(_ error: StateStoreError) {
+    if hasRoom { logger.error("ranking stands still: the store has no room", metadata: ["error": "\(error)"]) }
+    hasRoom = false
+    retryAt = .now + .seconds(1)
   }
 
   private func publish(_ publications: [Publication]) throws {
@@ -118,7 +140,12 @@ final class RankerService {
     }
     for error in result.errors { logger.warning("Kafka reports an error to the producer", metadata: ["error": "\(error)"]) }
     let now = millisecondsSince1970()
-    try ranking.acknowledge(acknowledged, now: now)
+    do {
+      try ranking.acknowledge(acknowledged, now: now)
+    } catch let error as StateStoreError where error.isOutOfRoom {
+      ranking.release(acknowledged)
+      standStill(error)
+    }
     if !acknowledged.isEmpty {
       metrics.delivered(acknowledged.count, failed: 0)
       metrics.answered(after: acknowledged.compactMap { publication in publication.eventTime.map { .milliseconds(max(0, now - $0)) } })

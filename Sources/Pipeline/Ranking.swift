@@ -31,6 +31,8 @@ final class Ranking {
   /// By the store's type code: whether items with such an interaction are left out.
   private var excludes: [Bool]
   private let typeNames: [String]
+  /// In milliseconds; more than a reload of the debounce, or a clock that is adjusted, makes of a difference.
+  private static let clockTolerance: Int64 = 60_000
   /// Users whose list is on its way to the broker: they are not ranked again before that is settled.
   private(set) var inFlight: Set<String> = []
   private var coverage = CatalogueCoverage(window: 10_000)
@@ -67,7 +69,9 @@ final class Ranking {
     let limit = settings.ranker.batchSize
     let candidates = try store.read { (transaction) throws(StateStoreError) in
       try catalogue.follow(transaction)
-      let due = try transaction.staleUsers(limit: limit + inFlight.count, dueBefore: now + 1)
+      // Nobody is due later than the debounce from now, unless the clock was set back since: then all are due, lest they wait until then.
+      let isClockBack = try transaction.latestDueTime().map { $0 > now + settings.ranker.debounce.wholeMilliseconds + Self.clockTolerance } ?? false
+      let due = try transaction.staleUsers(limit: limit + inFlight.count, dueBefore: isClockBack ? .max : now + 1)
       var candidates: [Candidate] = []
       for user in due where !inFlight.contains(user.user) && candidates.count < limit {
         candidates.append(

@@ -186,6 +186,7 @@ public struct Settings: Sendable, Equatable {
     public var checkpointKeep = 3
     public var snapshotInterval = Duration.milliseconds(1_000)
     public var maxLagInteractions = 50_000
+    public var maxUserShare = 0.1
     public var guardRelativeDrop = 0.2
     public var guardSignificance = 3.0
     public var guardMinimumEvents = 2_000

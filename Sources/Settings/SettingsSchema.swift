@@ -137,6 +137,9 @@ public enum SettingsSchema {
       "learner.max_lag_interactions", \.learner.maxLagInteractions, 1...1_000_000_000, live: true,
       "Backlog beyond which the learner samples instead of learning from every interaction."),
     .number(
+      "learner.max_user_share", \.learner.maxUserShare, 0...1,
+      "Share of the last 10000 interactions that one user may have in learning and in popularity, with one item a hundredth of it; 1 bounds nobody."),
+    .number(
       "learner.guard_relative_drop", \.learner.guardRelativeDrop, 0...1, live: true,
       "Fall of live NDCG, as a share of the last good one, at which a snapshot is held back; 1 switches the guard off."),
     .number(

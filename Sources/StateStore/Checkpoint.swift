@@ -61,9 +61,11 @@ public struct CheckpointFiles: Sendable {
 
   public let folder: String
 
-  /// Makes the folder (0700) when it is missing.
+  /// Makes the folder (0700) when it is missing. A link in its place is refused.
   public init(folder: String) throws(StateStoreError) {
-    try PosixFile.makeFolder(folder)
+    if try !PosixFile.makeFolder(folder), PosixFile.isLink(folder) {
+      throw StateStoreError(.io, "\(folder) is a symbolic link, which is not followed")
+    }
     self.folder = folder
   }
 

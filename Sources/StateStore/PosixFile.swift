@@ -80,6 +80,11 @@ struct PosixFile: ~Copyable {
     return false
   }
 
+  static func isLink(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
+  }
+
   /// Removes a folder with all that is in it.
   static func removeFolder(_ path: String) throws(StateStoreError) {
     for name in try names(in: path) {

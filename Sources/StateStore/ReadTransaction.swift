@@ -89,7 +89,7 @@ public class ReadTransaction {
     var items: [CatalogueItem] = []
     items.reserveCapacity(numbers.count)
     for number in numbers {
-      guard let item = try item(number) else { throw StateStoreError(.corrupted, "item \(number.rawValue) changed and has no record") }
+      guard let item = try item(number) else { throw StateStoreError.damaged("item \(number.rawValue) changed and has no record") }
       items.append(item)
     }
     return items
@@ -150,7 +150,7 @@ public class ReadTransaction {
     var users: [StaleUser] = []
     users.reserveCapacity(userKeys.count)
     for key in userKeys {
-      guard let bytes = try value(databases.stale, key) else { throw StateStoreError(.corrupted, "a stale mark is in the index only") }
+      guard let bytes = try value(databases.stale, key) else { throw StateStoreError.damaged("a stale mark is in the index only") }
       users.append(try StaleMark.withUser(bytes, key: key))
     }
     return users
@@ -166,7 +166,17 @@ public class ReadTransaction {
   /// When the first stale user is due (ms since 1970); nil when none is stale.
   public final func nextDueTime() throws(StateStoreError) -> Int64? {
     try settle()
-    guard let key = try firstKey(databases.staleByDueTime) else { return nil }
+    return try dueTime(firstKey(databases.staleByDueTime))
+  }
+
+  /// The latest time, in ms since 1970, at which a user is due; nil when nobody is.
+  public final func latestDueTime() throws(StateStoreError) -> Int64? {
+    try settle()
+    return try dueTime(firstKey(databases.staleByDueTime, reverse: true))
+  }
+
+  private func dueTime(_ key: [UInt8]?) throws(StateStoreError) -> Int64? {
+    guard let key else { return nil }
     guard let time = key.span.bigEndian(UInt64.self) else { throw RecordReader.damaged }
     return Int64(bitPattern: time ^ (1 << 63))
   }

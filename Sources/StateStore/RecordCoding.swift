@@ -149,12 +149,12 @@ struct RecordReader {
 
   mutating func version(_ expected: UInt8) throws(StateStoreError) {
     let found = try byte()
-    guard found == expected else { throw StateStoreError(.corrupted, "a record has the unknown version \(found)") }
+    guard found == expected else { throw StateStoreError.damaged("a record has the unknown version \(found)") }
   }
 
   func end() throws(StateStoreError) {
     guard position == bytes.count else { throw Self.damaged }
   }
 
-  static let damaged = StateStoreError(.corrupted, "a record is damaged")
+  static let damaged = StateStoreError.damaged("a record is damaged")
 }

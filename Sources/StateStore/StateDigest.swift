@@ -42,7 +42,7 @@ extension ReadTransaction {
         }
         let type = Int(interaction.type.rawValue)
         guard let item = ids[interaction.item], type < typeNames.count else {
-          throw StateStoreError(.corrupted, "a sequence names an item or a type that the store does not know")
+          throw StateStoreError.damaged("a sequence names an item or a type that the store does not know")
         }
         encoded.appendString(item)
         encoded.appendString(typeNames[type])
@@ -59,7 +59,7 @@ extension ReadTransaction {
       // The number is the record's end, after the id where there is one.
       var reader = RecordReader(bytes, from: bytes.count - 4)
       guard bytes.count >= 4, let item = try item(ItemNumber(rawValue: try reader.littleEndian(UInt32.self))) else {
-        throw StateStoreError(.corrupted, "an item has a number and no record")
+        throw StateStoreError.damaged("an item has a number and no record")
       }
       sink.add { bytes in
         bytes.appendString(item.id)

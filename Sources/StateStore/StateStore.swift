@@ -129,7 +129,9 @@ public final class StateStore: Sendable {
   ) throws(StateStoreError) -> Result {
     while true {
       do {
-        return try attempt(body)
+        let result = try attempt(body)
+        if purpose == .reclaiming { try giveReserveBack() }
+        return result
       } catch where error.code == .full {
         try grow(purpose)
       }
@@ -210,6 +212,15 @@ public final class StateStore: Sendable {
       }
       let page = 4_096
       try environment.grow(to: max(min(size * 2, limit) / page, size / page + 1) * page)
+    } catch {
+      throw StateStoreError(error)
+    }
+  }
+
+  /// What made room went past `maximumBytes`. Left so, the map would let other writes use the reserve up, and nothing could make room again.
+  private func giveReserveBack() throws(StateStoreError) {
+    do throws(LMDBError) {
+      if try environment.mapSize() > options.maximumBytes { try environment.shrink(to: options.maximumBytes) }
     } catch {
       throw StateStoreError(error)
     }

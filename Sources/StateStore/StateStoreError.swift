@@ -39,6 +39,11 @@ public struct StateStoreError: Error, Hashable, Sendable, CustomStringConvertibl
     self.message = message
   }
 
+  private static let advice = "the store is damaged: check the disk, and go on from a copy (rodpod restore)"
+
+  /// The store is damaged, and what to do about it.
+  static func damaged(_ what: String) -> StateStoreError { StateStoreError(.corrupted, "\(what); \(advice)") }
+
   package init(_ error: LMDBError) {
     self.code =
       switch error.code {
@@ -49,8 +54,11 @@ public struct StateStoreError: Error, Hashable, Sendable, CustomStringConvertibl
       case .noSuchFile, .noDatabase: .noStore
       default: .io
       }
-    self.message = error.description
+    self.message = error.description + (code == .corrupted ? "; " + Self.advice : "")
   }
+
+  /// There is no room for what was to be written: it may be tried again later, as nothing was written.
+  public var isOutOfRoom: Bool { code == .full || code == .diskFull }
 
   public var description: String { "\(message) [\(code.rawValue)]" }
 }

@@ -207,7 +207,7 @@ public final class WriteTransaction: ReadTransaction {
     // The chain ends at the user's first entry, or where the journal was trimmed.
     while next > 0, let bytes = try value(databases.journal, [UInt8](bigEndian: next)) {
       guard let link = try JournalCoding.link(bytes), ExactID(link.user) == ExactID(id), link.distanceToPrevious <= next else {
-        throw StateStoreError(.corrupted, "journal entry \(next) is not of the user whose entries it links")
+        throw StateStoreError.damaged("journal entry \(next) is not of the user whose entries it links")
       }
       try delete(databases.journal, [UInt8](bigEndian: next))
       next = link.distanceToPrevious == 0 ? 0 : next - link.distanceToPrevious
@@ -264,7 +264,7 @@ public final class WriteTransaction: ReadTransaction {
     _ event: UserInteraction, _ context: PackedInteractions, previous: UInt64
   ) throws(StateStoreError) -> UInt64 {
     let number = try take(\.nextJournalSequence)
-    guard previous < number else { throw StateStoreError(.corrupted, "a user's last journal sequence lies ahead of the journal") }
+    guard previous < number else { throw StateStoreError.damaged("a user's last journal sequence lies ahead of the journal") }
     record.removeAll(keepingCapacity: true)
     JournalCoding.encode(event, context: context, distanceToPrevious: previous == 0 ? 0 : number - previous, to: &record)
     try put(databases.journal, [UInt8](bigEndian: number), record, append: true)

@@ -72,6 +72,45 @@ struct EnvironmentTests {
     try await writer.value
   }
 
+  @Test func aFileThatIsCutShortEndsTheProcessInWords() async throws {
+    let path = folder.path
+    do {
+      let environment = try open(path)
+      let database = try environment.openDatabases(["values"])[0]
+      try environment.write { (transaction) throws(LMDBError) in
+        for key in 0..<200 as Range<UInt8> { try transaction.put(database, [key], [UInt8](repeating: key, count: 1_000)) }
+      }
+    }
+    #expect(truncate(path + "/data.mdb", 8 * 4_096) == 0)
+    let result = await #expect(processExitsWith: .exitCode(74), observing: [\.standardErrorContent]) { [path = path as String] in
+      let environment = try Environment(path: path)
+      let database = try environment.openDatabases(["values"])[0]
+      try environment.read { (transaction) throws(LMDBError) in try transaction.scan(database) { _, value in value.count == 1_000 } }
+    }
+    let complaint = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(complaint.contains("cut short"))
+  }
+
+  @Test func shrinkingKeepsWhatIsThere() throws {
+    let environment = try open(folder.path, mapSize: 1 << 22)
+    let database = try environment.openDatabases(["values"])[0]
+    func fill(_ keys: Range<UInt8>) throws {
+      try environment.write { (transaction) throws(LMDBError) in
+        for key in keys { try transaction.put(database, [key], [UInt8](repeating: key, count: 4_000)) }
+      }
+    }
+    try fill(0..<100)
+    try environment.shrink(to: 1 << 16)
+    #expect(try environment.mapSize() == environment.usage().usedBytes)
+    for key in 0..<100 as Range<UInt8> {
+      #expect(try environment.read { (transaction) throws(LMDBError) in try transaction.bytes(database, [key]) }?.count == 4_000)
+    }
+    let error = #expect(throws: LMDBError.self) { try fill(100..<200) }
+    #expect(error?.code == .mapFull)
+    try environment.grow(to: 1 << 22)
+    try fill(100..<200)
+  }
+
   @Test func aLinkInTheFolderIsRefused() throws {
     for name in ["data.mdb", "lock.mdb", "writer.lock"] {
       let path = folder.path + "/\(name)-store"

@@ -48,7 +48,7 @@ struct LearningTests {
   }
 
   @Test func everyInteractionIsLearnedOnceOverARestart() throws {
-    let settings = settings()
+    let settings = settings { $0.learner.maxUserShare = 1 }
     var targets = 0
     var cursor: UInt64 = 0
     do {
@@ -154,6 +154,39 @@ struct LearningTests {
     #expect(scene.learning.learner.cursor == 50)
   }
 
+  @Test func aForgottenUsersExamplesLeaveTheKeptCheckpointsToo() throws {
+    let settings = settings { $0.learner.checkpointKeep = 2 }
+    let number = UserFingerprint("user 1").number
+    func users(_ scene: Scene) throws -> [Set<UInt64>] {
+      let files = try CheckpointFiles(folder: scene.store.path + "/checkpoints")
+      return try scene.store.checkpoints().map { entry in
+        let learner = try OnlineLearner(scene.learning.learner.configuration, checkpoint: files.read(entry))
+        return Set(learner.reservoir.examples.map(\.user))
+      }
+    }
+    do {
+      let scene = try Scene(settings)
+      for _ in 0..<3 {
+        try play(scene, 32, users: 3)
+        try learnAll(scene.learning)
+        try scene.learning.checkpoint()
+      }
+      let before = try users(scene)
+      #expect(before.count == 3, "the last two and the good one")
+      #expect(before.allSatisfy { $0.contains(number) })
+      try scene.forget("user 1")
+      try learnAll(scene.learning)
+      try scene.learning.checkpoint()
+      let after = try users(scene)
+      #expect(after.count == 3)
+      #expect(after.allSatisfy { !$0.contains(number) && !$0.isEmpty })
+      #expect(try CheckpointFiles(folder: scene.store.path + "/checkpoints").list() == scene.store.checkpoints().map(\.name).sorted(), "no file is left that nothing names")
+      #expect(try scene.learning.rollBack() != nil)
+    }
+    let again = try Scene(settings)
+    #expect(again.learning.learner.cursor == 98)
+  }
+
   @Test func aForgetIsNotPassedOverWhereInteractionsAre() throws {
     let scene = try Scene(settings { $0.learner.maxLagInteractions = 20 })
     try play(scene, 16, users: 2)
@@ -249,7 +282,11 @@ struct LearningTests {
   }
 
   @Test func theGoodCheckpointOutlivesNewerOnesUntilAnotherIsGood() throws {
-    let scene = try Scene(settings { $0.learner.checkpointKeep = 2 })
+    let scene = try Scene(
+      settings {
+        $0.learner.checkpointKeep = 2
+        $0.learner.windowInteractions = 10
+      })
     func round() throws {
       try play(scene, 16)
       try learnAll(scene.learning)
@@ -261,6 +298,7 @@ struct LearningTests {
     for _ in 0..<5 { try round() }
     #expect(try scene.store.checkpoints().contains(good))
     #expect(try scene.store.checkpoints().count == 3)
+    #expect(try #require(scene.store.journal().first).sequence > good.cursor, "it does not keep the journal from being trimmed")
     scene.learning.markGood()
     try round()
     try round()

@@ -195,6 +195,17 @@ struct RankingTests {
     #expect(try scene.rankAndAcknowledge().isEmpty)
   }
 
+  @Test func aClockThatIsSetBackKeepsNobodyWaiting() throws {
+    let scene = try scene { $0.ranker.debounce = .seconds(20) }
+    scene.clock += 365 * 86_400_000
+    for user in 0..<3 { try scene.interact("user \(user)", "item 1") }
+    #expect(try scene.rankAndAcknowledge().isEmpty, "they are not due yet")
+    scene.clock -= 365 * 86_400_000
+    #expect(try scene.rankAndAcknowledge().map(\.user) == ["user 0", "user 1", "user 2"])
+    try scene.interact("user 4", "item 1")
+    #expect(try scene.rankAndAcknowledge().isEmpty, "the debounce holds again")
+  }
+
   @Test func aForgottenUsersListIsErased() throws {
     let scene = try scene()
     for item in [1, 2] { try scene.interact("u", "item \(item)") }

@@ -40,6 +40,13 @@ final class ChildProcess {
     process.waitUntilExit()
   }
 
+  /// The most memory that the running process has had resident, in bytes.
+  func peakMemory() throws -> Int {
+    let status = try String(contentsOfFile: "/proc/\(processIdentifier)/status", encoding: .utf8)
+    guard let kilobytes = status.firstMatch(of: /VmHWM:\s+(\d+) kB/).flatMap({ Int($0.1) }) else { throw CocoaError(.fileReadCorruptFile) }
+    return kilobytes << 10
+  }
+
   func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
 
   /// - Returns: the exit code, or the signal that ended the process, negated.

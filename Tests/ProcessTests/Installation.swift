@@ -108,6 +108,9 @@ final class Installation {
     return openStore
   }
 
+  /// Lets go of the daemon's store, which the next look opens again.
+  func closeStore() { openStore = nil }
+
   /// Records of both input topics that are in the state, as the stored offsets tell.
   func committedRecords() throws -> Int {
     let offsets = try store?.read { (transaction) throws(StateStoreError) in try transaction.offsets() } ?? []

@@ -22,20 +22,37 @@ extension DaemonProcessTests {
       var next: UInt64
     }
 
-    private static let killCount = 30
+    /// How a life ends. A power cut takes away what the daemon had not synced, too.
+    enum Death: String, CaseIterable {
+      case kill, powerCut
+
+      /// How many lives end so: `make torture` says more.
+      var count: Int {
+        let variable = self == .kill ? "RODPOD_TORTURE_KILLS" : "RODPOD_TORTURE_POWER_CUTS"
+        return ProcessInfo.processInfo.environment[variable].flatMap { Int($0) } ?? (self == .kill ? 30 : 10)
+      }
+    }
+
+    /// That of a run that failed, to run it again.
+    private static let seed = ProcessInfo.processInfo.environment["RODPOD_TORTURE_SEED"].flatMap { UInt64($0) }
 
     /// Most kills come wherever the stream is, spread over all of it; the others come early in a life, where it opens, restores and joins.
-    static func moments(recordCount: Int, using generator: inout SeededGenerator) -> [Moment] {
-      var progress = (0..<killCount * 4 / 5).map { _ in Int.random(in: 0..<recordCount, using: &generator) }.sorted()[...]
-      let isEarly = Array(repeating: true, count: killCount - progress.count) + Array(repeating: false, count: progress.count)
+    static func moments(_ count: Int, recordCount: Int, using generator: inout SeededGenerator) -> [Moment] {
+      var progress = (0..<count * 4 / 5).map { _ in Int.random(in: 0..<recordCount, using: &generator) }.sorted()[...]
+      let isEarly = Array(repeating: true, count: count - progress.count) + Array(repeating: false, count: progress.count)
       return isEarly.shuffled(using: &generator).map { isEarly in
         isEarly ? .age(.milliseconds(Int.random(in: 0..<1200, using: &generator))) : .progress(progress.removeFirst())
       }
     }
 
-    @Test func whateverIsKilledWheneverEveryEventCountsOnce() async throws {
-      let seed = UInt64.random(in: 0...UInt64.max)
-      print("KillTests: the seed is \(seed)")
+    @Test func whateverIsKilledWheneverEveryEventCountsOnce() async throws { try await live(endingBy: .kill) }
+
+    @Test(.enabled(if: Disk.isAvailable, "only root may mount a file system"))
+    func afterAPowerCutTheStoreOpensAndEveryEventCountsOnce() async throws { try await live(endingBy: .powerCut) }
+
+    private func live(endingBy death: Death) async throws {
+      let seed = Self.seed ?? UInt64.random(in: 0...UInt64.max)
+      print("KillTests: the seed of \(death) is \(seed) (RODPOD_TORTURE_SEED)")
       var generator = SeededGenerator(seed: seed)
       let broker = try await Broker.shared()
       let stream = try MovieLens()
@@ -43,21 +60,30 @@ extension DaemonProcessTests {
         bootstrapServers: broker.bootstrapServers,
         configuration: [
           "topics.partitions": "4", "store.commit_max_events": "200", "store.commit_interval_ms": "0", "learner.stride": "1024",
-          "learner.max_lag_interactions": "1000000", "learner.guard_relative_drop": "1", "log.level": "info",
+          "learner.max_lag_interactions": "1000000", "learner.guard_relative_drop": "1", "learner.max_user_share": "1",
+          "log.level": "info",
         ])
+      let disk = try death == .powerCut ? Disk(megabytes: 512) : nil
+      if let disk { installation.configuration["store.path"] = disk.folder.appending(path: "store").path }
       // Events as old as these would vanish where a topic's retention goes by their time.
       try createTopics(of: installation)
       let player = try MovieLensPlayer(stream, to: installation)
 
       var remains = Remains(committed: 0, cursor: 1, next: 1)
-      for (number, moment) in Self.moments(recordCount: stream.recordCount, using: &generator).enumerated() {
+      var slowestStart = Duration.zero
+      for (number, moment) in Self.moments(death.count, recordCount: stream.recordCount, using: &generator).enumerated() {
         let daemon = try installation.start()
         let start = ContinuousClock.now
+        var isReady = false
         try await waitUntil("life \(number) comes to its end, \(moment); \(daemon.standardError.suffix(1000))", within: .seconds(120)) {
           let committed = try installation.committedRecords()
           let learned = try installation.store?.learnerPosition().cursor ?? 1
           // The stream runs on while the daemon is away, but not out of its reach: nor out of the learner's, so that kills meet learning.
           try player.play(upTo: min(committed, stream.items.count + Int(learned)) + 6000)
+          if !isReady, daemon.standardError.contains("rodpod is ready") {
+            isReady = true
+            slowestStart = max(slowestStart, ContinuousClock.now - start)
+          }
           #expect(daemon.isRunning, "the daemon ended by itself: \(daemon.standardError.suffix(2000))")
           return switch moment {
           case .progress(let count): committed >= count
@@ -66,16 +92,23 @@ extension DaemonProcessTests {
         }
         daemon.send(SIGKILL)
         #expect(try await daemon.exitCode() == -SIGKILL)
+        if let disk {
+          // A commit that was seen is on the disk.
+          remains = Remains(committed: try installation.committedRecords(), cursor: remains.cursor, next: remains.next)
+          installation.closeStore()
+          try disk.cutPower()
+        }
         remains = try check(installation, daemon, before: remains, life: number)
       }
 
+      print("KillTests: \(death.count) lives ended by \(death); the slowest start took \(slowestStart)")
       let daemon = try await installation.startAndWait()
       try player.finish()
       try await installation.waitUntilSettled()
       let metrics = try #require(installation.ask("/metrics"))
       daemon.send(SIGTERM)
       #expect(try await daemon.exitCode() == 0)
-      let end = try check(installation, daemon, before: remains, life: Self.killCount)
+      let end = try check(installation, daemon, before: remains, life: death.count)
       #expect(end.committed == stream.recordCount)
       #expect(end.next == UInt64(stream.interactions.count) + 1)
       #expect(end.cursor == end.next)
@@ -87,6 +120,8 @@ extension DaemonProcessTests {
       #expect(try installation.deadLetters().isEmpty)
       try await checkLists(installation, users: sequenceCount, using: &generator)
       try await compareWithAnUninterruptedRun(installation)
+      installation.closeStore()
+      withExtendedLifetime(disk) {}
     }
 
     private func createTopics(of installation: Installation) throws {

@@ -73,6 +73,13 @@ struct CheckpointTests {
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/elsewhere"))
   }
 
+  @Test func aLinkInPlaceOfTheFolderIsRefused() throws {
+    let elsewhere = folder.path + "/elsewhere"
+    try FileManager.default.createDirectory(atPath: elsewhere, withIntermediateDirectories: false)
+    try FileManager.default.createSymbolicLink(atPath: folder.path + "/linked", withDestinationPath: elsewhere)
+    #expect(code { _ = try CheckpointFiles(folder: folder.path + "/linked") } == .io)
+  }
+
   @Test func theRegistryListsOldestFirstAndReplacesOneOfTheSameVersion() throws {
     let store = try StateStore.open(at: folder.path)
     func entry(_ version: UInt64, cursor: UInt64) -> CheckpointEntry {

@@ -117,15 +117,18 @@ struct StateStoreTests {
     #expect(try store.sequence(of: "ada")?.interactions.last?.time == Int64(written - 1))
     #expect(try store.journal().count == written)
     #expect(code { try fill() } == .full)
+    // Again and again: what makes room has a reserve that other writes do not use up.
     for _ in 0..<5 {
-      try store.write(.reclaiming) { (transaction) throws(StateStoreError) in
-        try transaction.trimJournal(keepingFrom: .max, limit: written / 5 + 1)
+      for _ in 0..<5 {
+        try store.write(.reclaiming) { (transaction) throws(StateStoreError) in
+          try transaction.trimJournal(keepingFrom: .max, limit: written / 5 + 1)
+        }
       }
+      let before = written
+      #expect(code { try fill() } == .full)
+      #expect(written > before)
+      #expect(try store.info().mapBytes <= (1 << 20) + (1 << 16))
     }
-    let before = written
-    #expect(code { try fill() } == .full)
-    #expect(written > before)
-    #expect(try store.info().mapBytes <= (1 << 20) + (1 << 16))
   }
 
   @Test func anErrorOfAFullMapCannotBeSwallowed() throws {

@@ -63,7 +63,26 @@ extension OnlineLearner {
       file.set("neighborhood.\(name).items", "U32", shape: [entries.count], entries.map(\.item))
       file.set("neighborhood.\(name).counts", "F32", shape: [entries.count], entries.map(\.count))
     }
-    let examples = reservoir.examples
+    Self.set(reservoir.examples, in: &file)
+    file.metadata[Self.checksumKey] = String(file.checksum(without: Self.checksumKey))
+    return try file.encoded()
+  }
+
+  /// A checkpoint without the examples of users who were erased since it was written.
+  ///
+  /// - Returns: nil when it has none of theirs.
+  /// - Throws: ``Safetensors/FormatError`` when the bytes are damaged.
+  public static func checkpoint(_ bytes: [UInt8], without users: Set<UInt64>) throws(Safetensors.FormatError) -> [UInt8]? {
+    var file = try Safetensors(decoding: bytes)
+    let examples = try examples(file)
+    let kept = examples.filter { !users.contains($0.user) }
+    guard kept.count < examples.count else { return nil }
+    set(kept, in: &file)
+    file.metadata[checksumKey] = String(file.checksum(without: checksumKey))
+    return try file.encoded()
+  }
+
+  private static func set(_ examples: [TrainingExample], in file: inout Safetensors) {
     file.set("reservoir.user", "U64", shape: [examples.count], examples.map(\.user))
     file.set("reservoir.targets", "I32", shape: [examples.count], examples.map { Int32($0.targetCount) })
     file.set("reservoir.lengths", "I32", shape: [examples.count], examples.map { Int32($0.events.count) })
@@ -74,8 +93,6 @@ extension OnlineLearner {
     let shown = examples.flatMap(\.shown)
     file.set("reservoir.shown_lengths", "I32", shape: [examples.count], examples.map { Int32($0.shown.count) })
     file.set("reservoir.shown", "U32", shape: [shown.count], shown)
-    file.metadata[Self.checksumKey] = String(file.checksum(without: Self.checksumKey))
-    return try file.encoded()
   }
 
   /// The model's shape in a checkpoint, for telling why one does not fit.
@@ -187,6 +204,10 @@ extension OnlineLearner {
   }
 
   private static func reservoir(_ file: Safetensors, capacity: Int) throws(Safetensors.FormatError) -> Reservoir {
+    Reservoir(capacity: capacity, examples: try examples(file), seen: UInt64(file.metadata["reservoir_seen"] ?? "") ?? 0)
+  }
+
+  private static func examples(_ file: Safetensors) throws(Safetensors.FormatError) -> [TrainingExample] {
     let users = try file.values("reservoir.user", "U64", as: UInt64.self)
     let targets = try file.values("reservoir.targets", "I32", as: Int32.self)
     let lengths = try file.values("reservoir.lengths", "I32", as: Int32.self)
@@ -213,7 +234,7 @@ extension OnlineLearner {
           user: users[index], events: events, targetCount: Int(max(0, targets[index])), shown: Array(shown[shownStart..<shownEnd])))
       shownStart = shownEnd
     }
-    return Reservoir(capacity: capacity, examples: examples, seen: UInt64(file.metadata["reservoir_seen"] ?? "") ?? 0)
+    return examples
   }
 
   private static func neighborhood(_ file: Safetensors, capacity: Int) throws(Safetensors.FormatError) -> Neighborhood {
