@@ -40,6 +40,7 @@ struct DemoCommand: AsyncParsableCommand {
     let level = bootstrapLogging(format: .text, level: .error)
     level.current = .error
     let registry = MetricsRegistry()
+    PipelineMetrics.describe(in: registry)
     MetricsSystem.bootstrap(registry)
     let folder = FileManager.default.temporaryDirectory.appending(path: "rodpod-demo-\(ProcessInfo.processInfo.processIdentifier)")
     defer { try? FileManager.default.removeItem(at: folder) }
@@ -52,8 +53,10 @@ struct DemoCommand: AsyncParsableCommand {
   private func serveStatusPage(of daemon: Daemon, _ registry: MetricsRegistry) throws -> (server: Task<Void, any Error>, address: String?) {
     let adapter = AdminAdapter(daemon: daemon, registry: registry)
     let ports = BoundedQueue<Int>(capacity: 1)
+    // It ends with the demonstration, in the middle of whatever it does; nobody needs to read of that.
+    let quiet = Logger(label: "status page") { _ in SwiftLogNoOpLogHandler() }
     let server = try AdminServer(
-      configuration: AdminConfiguration(port: 0), status: adapter, lookups: adapter, logger: Logger(label: "rodpod"),
+      configuration: AdminConfiguration(port: 0), status: adapter, lookups: adapter, logger: quiet,
       onListening: { _ = ports.push($0, timeout: .zero) })
     let task = Task { try await server.run() }
     guard case .element(let port) = ports.pop(timeout: .seconds(5)) else { return (task, nil) }
