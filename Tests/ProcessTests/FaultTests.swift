@@ -95,6 +95,8 @@ extension DaemonProcessTests {
       let installation = try await installation([
         "store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(3 << 20)", "learner.window_interactions": "500",
         "learner.stride": "64", "pool.size": "20",
+        // A batch is written whole: one that has no place in an empty store would wait for ever.
+        "store.commit_max_events": "500",
       ])
       let daemon = try await installation.startAndWait()
       // The journal of all of it would take more than the store may have.
