@@ -300,8 +300,7 @@ extension DaemonProcessTests {
 
       installation.configuration["admin.token_file"] = file
       let guarded = try installation.start()
-      try await waitUntil("it is ready") { guarded.standardError.contains("rodpod is ready") }
-      #expect(installation.ask("/metrics")?.status == 401)
+      try await waitUntil("it asks for the token") { installation.ask("/metrics")?.status == 401 }
       guarded.send(SIGTERM)
       #expect(try await guarded.exitCode() == 0)
       #expect(!guarded.standardError.contains(secret))
