@@ -78,14 +78,21 @@ struct PoisonTests {
     let name = { (user: Int, step: Int) in "item \(user % 3)-\((starts[user] + step) % 20)" }
     var sent = 0
     for step in 0..<12 {
+      // One commit a step.
+      var records: [IngestRecord] = []
+      func interact(_ user: String, _ item: String) {
+        scene.clock += 1_000
+        records.append(scene.stream.interaction(user, item, time: scene.clock))
+      }
       for user in 0..<60 {
-        try scene.interact("user \(user)", name(user, step))
+        interact("user \(user)", name(user, step))
         while sent * 720 < (step * 60 + user + 1) * robots * events {
           let turn = sent / robots
-          try scene.interact("robot \(sent % robots)", turn.isMultiple(of: 2) ? "item \(turn / 2 % 3)-\(random.below(20))" : "farmed")
+          interact("robot \(sent % robots)", turn.isMultiple(of: 2) ? "item \(turn / 2 % 3)-\(random.below(20))" : "farmed")
           sent += 1
         }
       }
+      try scene.apply(records)
     }
     while try scene.learning.step(partial: true) != nil {}
     var outcome = Outcome()

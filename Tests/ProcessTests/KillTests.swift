@@ -75,7 +75,7 @@ extension DaemonProcessTests {
         let daemon = try installation.start()
         let start = ContinuousClock.now
         var isReady = false
-        try await waitUntil("life \(number) comes to its end, \(moment); \(daemon.standardError.suffix(1000))", within: .seconds(120)) {
+        try await waitUntil("life \(number) comes to its end, \(moment); \(daemon.standardError.suffix(1000))", within: .seconds(600)) {
           let committed = try installation.committedRecords()
           let learned = try installation.store?.learnerPosition().cursor ?? 1
           // The stream runs on while the daemon is away, but not out of its reach: nor out of the learner's, so that kills meet learning.
