@@ -58,7 +58,6 @@ bench: build-bench
 
 # The same work in PyTorch by turns, and the ratios; GROUP=train or rank.
 bench-peers: build-bench
-	@dpkg -s python3-venv >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q python3-venv; }
 	@[ -x .venv-bench/bin/pip ] || python3 -m venv .venv-bench
 	@.venv-bench/bin/pip freeze | grep -qx '$(TORCH)' || .venv-bench/bin/pip install -q --extra-index-url $(TORCH_INDEX) $(TORCH) numpy
 	.venv-bench/bin/python Benchmarks/peers.py $(GROUP)

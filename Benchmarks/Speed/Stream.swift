@@ -30,19 +30,10 @@ struct Stream {
 
   /// Sends all messages and waits until the broker has them.
   func send(_ messages: InteractionMessages) throws {
-    let producer = try Producer(properties: ["bootstrap.servers": bootstrapServers, "linger.ms": "20"])
-    defer { producer.close(within: .seconds(5)) }
-    var acknowledged = 0
-    func take(_ result: ProducerPollResult) throws {
-      for report in result.deliveries { _ = try report.result.get() }
-      acknowledged += result.deliveries.count
+    let records = messages.expected.indices.lazy.map { index in
+      Record(key: Array(messages.expected[index].user.utf8), value: messages.message(index))
     }
-    for index in messages.expected.indices {
-      while try producer.produce(topic: topic, key: Array(messages.expected[index].user.utf8), value: messages.message(index)) == .queueFull {
-        try take(producer.poll(timeout: .milliseconds(50)))
-      }
-    }
-    while acknowledged < messages.expected.count { try take(producer.flush(within: .seconds(1))) }
+    try produceAll(records, to: topic, bootstrapServers: bootstrapServers, within: .seconds(300))
   }
 
   /// Reads so many messages from the start and does nothing with them: what librdkafka can do with this broker.

@@ -74,14 +74,6 @@ extension SIMD8<Int32> {
     unsafeBitCast((unsafeBitCast(a, to: Self.self) & self) | (unsafeBitCast(b, to: Self.self) & ~self), to: Vector.self)
   }
 
-  /// Whether any bit is set in any lane.
-  @inline(__always)
-  var hasBits: Bool {
-    let four = lowHalf | highHalf
-    let two = four.lowHalf | four.highHalf
-    return two.x | two.y != 0
-  }
-
   /// Whether all bits are set in all lanes.
   @inline(__always)
   var hasAllBits: Bool {

@@ -48,7 +48,7 @@ public final class Daemon: Sendable {
       store = try StateStore.open(at: settings.store.path, options: StateStore.Options(settings))
       requests = RequestService(store: store, settings: live)
       // The types' codes are given before anything reads them.
-      _ = try Ingest(store: store, settings: settings)
+      try Ingest.typeCodes(store, settings)
       let learning = try Learning(store: store, settings: settings, logger: logger.for("learner"))
       shared = SharedState(snapshot: learning.learner.snapshot)
       metrics.snapshot(learning.learner.snapshot.version)

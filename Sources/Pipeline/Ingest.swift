@@ -52,34 +52,32 @@ final class Ingest {
   init(store: StateStore, settings: Settings) throws(StateStoreError) {
     self.store = store
     debounce = settings.ranker.debounce.wholeMilliseconds
-    let names = settings.events.types.map(\.name)
     let excluding = settings.rules.excludeTypes
-    let codes = try store.write { (transaction) throws(StateStoreError) in
-      var codes: [InteractionTypeCode] = []
-      for name in names { codes.append(try transaction.interactionTypeCode(name)) }
-      return codes
-    }
-    types = zip(names, codes).map { ($1, excluding?.contains($0) ?? true) }
+    types = try zip(settings.events.types, Self.typeCodes(store, settings)).map { ($1, excluding?.contains($0.name) ?? true) }
     share = UserShare(settings.learner.maxUserShare)
     quality = LiveQuality(window: settings.quality.windowEvents, popularityWindow: settings.quality.popularityWindowEvents)
     try countPast(limit: settings.quality.popularityWindowEvents)
+  }
+
+  /// The store's codes of `events.types`, in their order; new ones are given.
+  @discardableResult
+  static func typeCodes(_ store: StateStore, _ settings: Settings) throws(StateStoreError) -> [InteractionTypeCode] {
+    try store.write { (transaction) throws(StateStoreError) in
+      var codes: [InteractionTypeCode] = []
+      for type in settings.events.types { codes.append(try transaction.interactionTypeCode(type.name)) }
+      return codes
+    }
   }
 
   /// After a start, recent popularity goes on from what the journal still holds; some of it does not count.
   private func countPast(limit: Int) throws(StateStoreError) {
     let next = try store.read { (transaction) throws(StateStoreError) in try transaction.nextJournalSequence() }
     let reach = UInt64(4 * limit)
-    var sequence = next > reach ? next - reach : 1
-    while sequence < next {
-      let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: sequence, limit: 2048) }
-      guard let last = records.last else { return }
-      for record in records {
-        guard case .interaction(let example) = record.entry else { continue }
-        guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else { continue }
-        quality.count(example.target.item, isRepeat: example.context.contains { $0.item == example.target.item })
-        streamTime = max(streamTime, example.target.time)
-      }
-      sequence = last.sequence + 1
+    try store.forEachJournalRecord(from: next > reach ? next - reach : 1, upTo: next) { record in
+      guard case .interaction(let example) = record.entry else { return }
+      guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else { return }
+      quality.count(example.target.item, isRepeat: example.context.contains { $0.item == example.target.item })
+      streamTime = max(streamTime, example.target.time)
     }
   }
 
@@ -176,7 +174,8 @@ final class Ingest {
     let excluded = own.filter { excludes($0.type) }.map { Int32(bitPattern: $0.item.rawValue) }
     let pool = try transaction.pool(of: user)
     return PrequentialCase(
-      user: UserFingerprint(user).number, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count, poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil,
+      user: UserFingerprint(user).number, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,
+      poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil,
       excluded: excluded.contains(Int32(bitPattern: item.rawValue)) ? nil : excluded)
   }
 

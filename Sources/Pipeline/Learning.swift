@@ -46,8 +46,7 @@ final class Learning {
     let configuration = LearnerConfiguration(settings, typeWeights: typeWeights)
     modalities = configuration.model.modalities.map(\.name)
     learner = try Self.restored(configuration, files, entries, logger)
-    // In the deterministic mode what is learned depends on the journal alone, not on where a run began.
-    share = UserShare(settings.learner.deterministic ? 1 : settings.learner.maxUserShare)
+    share = UserShare(Self.maximumShare(settings))
     let intact = files.newestIntact(of: entries).intact?.entry
     newestEntry = intact
     lastGood = intact
@@ -89,15 +88,14 @@ final class Learning {
   /// After a start, the users' shares go on from what the journal still holds.
   private func recallShares() throws(StateStoreError) {
     let window = UInt64(UserShare.window)
-    var next = learner.cursor > window ? learner.cursor - window : 1
-    while next < learner.cursor {
-      let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: next, limit: 2048) }
-      guard let last = records.last else { return }
-      for record in records where record.sequence < learner.cursor {
-        if case .interaction(let example) = record.entry { _ = share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) }
-      }
-      next = last.sequence + 1
+    try store.forEachJournalRecord(from: learner.cursor > window ? learner.cursor - window : 1, upTo: learner.cursor) { record in
+      if case .interaction(let example) = record.entry { _ = share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) }
     }
+  }
+
+  /// In the deterministic mode what is learned depends on the journal alone, not on where a run began: nobody is bounded.
+  private static func maximumShare(_ settings: Settings) -> Double {
+    settings.learner.deterministic ? 1 : settings.learner.maxUserShare
   }
 
   /// Takes over what may change while the learner runs.
@@ -211,7 +209,7 @@ final class Learning {
     }
     var examples: [Recommender.TrainingExample] = []
     // The window holds all that came, so that a user has to be held to their share again.
-    var drawn = UserShare(settings.learner.deterministic ? 1 : settings.learner.maxUserShare, window: max(1, entries.count))
+    var drawn = UserShare(Self.maximumShare(settings), window: max(1, entries.count))
     for entry in entries where !zeroWeightTypes.contains(entry.target.type.rawValue) {
       let example = try example(entry)
       if drawn.admit(example.user, entry.target.item.rawValue) { examples.append(example) }
@@ -308,13 +306,7 @@ final class Learning {
     guard let lastGood else { return nil }
     try learner.rollBack(to: files.read(lastGood))
     // Its reservoir may hold users who were erased since.
-    var next = lastGood.cursor
-    while next < learner.cursor {
-      let records = try store.read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: next, limit: 2048) }
-      guard let last = records.last else { break }
-      forget(records.filter { $0.sequence < learner.cursor })
-      next = last.sequence + 1
-    }
+    try store.forEachJournalRecord(from: lastGood.cursor, upTo: learner.cursor) { forget([$0]) }
     try followCatalogue()
     learner.renewSnapshot()
     return lastGood.name

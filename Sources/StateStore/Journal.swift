@@ -35,6 +35,22 @@ public struct JournalRecord: Hashable, Sendable {
   }
 }
 
+extension StateStore {
+  /// Visits what the journal holds of the sequences from `start` up to `end`, `end` not among them, in their order; in pages, so that no
+  /// transaction lasts long.
+  public func forEachJournalRecord(
+    from start: UInt64, upTo end: UInt64, _ body: (JournalRecord) throws(StateStoreError) -> Void
+  ) throws(StateStoreError) {
+    var next = start
+    while next < end {
+      let page = try read { (transaction) throws(StateStoreError) in try transaction.readJournal(from: next, limit: 2048) }
+      guard let last = page.last else { return }
+      for record in page where record.sequence < end { try body(record) }
+      next = last.sequence + 1
+    }
+  }
+}
+
 /// The journal's record: version, kind, then for an interaction: user, partition, distance back to the user's entry before (0: none),
 /// target, shown items, packed context; for a forgotten user the fingerprint.
 ///

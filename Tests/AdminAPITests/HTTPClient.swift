@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestSupport
 
 /// What came back on a connection.
 struct Answer: Sendable {
@@ -42,18 +43,8 @@ struct HTTPClient: Sendable {
   }
 
   private static func exchange(_ pieces: [String], port: Int) -> (received: Data, isClosed: Bool) {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard let descriptor = connectToLoopback(port: port, patience: 20) else { return (Data(), false) }
     defer { close(descriptor) }
-    var patience = timeval(tv_sec: 20, tv_usec: 0)
-    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = in_port_t(port).bigEndian
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    let connected = withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-    }
-    guard connected == 0 else { return (Data(), false) }
     for piece in pieces {
       var rest = Array(piece.utf8)[...]
       while !rest.isEmpty {

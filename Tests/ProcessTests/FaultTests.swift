@@ -20,6 +20,17 @@ extension DaemonProcessTests {
       try Installation(bootstrapServers: try await Broker.shared().bootstrapServers, configuration: configuration)
     }
 
+    /// A life of the daemon in which it takes in these records and all that waits, up to an orderly end.
+    @discardableResult
+    private func live(_ installation: Installation, taking records: [Record] = []) async throws -> ChildProcess {
+      let daemon = try await installation.startAndWait()
+      try installation.produce(records, to: "interactions")
+      try await installation.waitUntilSettled()
+      daemon.send(SIGTERM)
+      #expect(try await daemon.exitCode() == 0)
+      return daemon
+    }
+
     /// Plays the same topics to a daemon that nothing happens to, and compares what came of them.
     private func expectTheStateOfAQuietRun(_ installation: Installation) async throws {
       let digest = try await installation.digest()
@@ -124,21 +135,14 @@ extension DaemonProcessTests {
     @Test func damagedCheckpointsGiveWayToTheOneBeforeAndThatIsSaid() async throws {
       let installation = try await installation()
       for life in 0..<3 {
-        let daemon = try await installation.startAndWait()
-        try installation.produce(views(life * 300..<(life + 1) * 300, users: 30), to: "interactions")
-        try await installation.waitUntilSettled()
-        daemon.send(SIGTERM)
-        #expect(try await daemon.exitCode() == 0)
+        try await live(installation, taking: views(life * 300..<(life + 1) * 300, users: 30))
       }
       let folder = installation.storePath + "/checkpoints/"
       let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
       #expect(names.count >= 3)
       let (newestName, nameBefore) = (names[names.count - 1], names[names.count - 2])
       func start() async throws -> (log: String, model: [String: Any]) {
-        let daemon = try await installation.startAndWait()
-        try await installation.waitUntilSettled()
-        daemon.send(SIGTERM)
-        #expect(try await daemon.exitCode() == 0)
+        let daemon = try await live(installation)
         return (daemon.standardError, try await installation.inspect("model"))
       }
       var newest = try Data(contentsOf: URL(filePath: folder + newestName))
@@ -164,11 +168,7 @@ extension DaemonProcessTests {
       print("FaultTests: the seed of damage is \(seed) (RODPOD_TORTURE_SEED)")
       var generator = SeededGenerator(seed: seed)
       let installation = try await installation()
-      let daemon = try await installation.startAndWait()
-      try installation.produce(views(0..<3_000, users: 300), to: "interactions")
-      try await installation.waitUntilSettled()
-      daemon.send(SIGTERM)
-      #expect(try await daemon.exitCode() == 0)
+      try await live(installation, taking: views(0..<3_000, users: 300))
       let intact = try Data(contentsOf: URL(filePath: installation.storePath + "/data.mdb"))
       let copy = installation.folder.appending(path: "copy").path
       try FileManager.default.createDirectory(atPath: copy, withIntermediateDirectories: false)
@@ -221,11 +221,7 @@ extension DaemonProcessTests {
 
     @Test func whatItWritesIsForItsUserAlone() async throws {
       let installation = try await installation()
-      let daemon = try await installation.startAndWait()
-      try installation.produce(views(0..<300, users: 30), to: "interactions")
-      try await installation.waitUntilSettled()
-      daemon.send(SIGTERM)
-      #expect(try await daemon.exitCode() == 0)
+      try await live(installation, taking: views(0..<300, users: 30))
       let backup = installation.folder.appending(path: "backup").path
       #expect(try await installation.rodpod("backup", backup, "--store", installation.storePath).code == 0)
       for folder in [installation.storePath, backup] {
