@@ -91,13 +91,14 @@ public final class Environment: @unchecked Sendable {
     mdb_env_close(handle)
   }
 
-  /// Opens named databases; a writer creates those that are missing. Throws `.noDatabase` for a reader.
-  public func openDatabases(_ names: [String]) throws(LMDBError) -> [Database] {
+  /// Opens named databases; a writer creates those that are missing unless told not to. Throws `.noDatabase` otherwise.
+  public func openDatabases(_ names: [String], creating: Bool = true) throws(LMDBError) -> [Database] {
+    let flags = isReadOnly || !creating ? 0 : UInt32(MDB_CREATE)
     func open(_ transaction: ReadTransaction) throws(LMDBError) -> [Database] {
       var databases: [Database] = []
       for name in names {
         var number: MDB_dbi = 0
-        try check(mdb_dbi_open(transaction.pointer(), name, isReadOnly ? 0 : UInt32(MDB_CREATE), &number), "opening the database \(name)")
+        try check(mdb_dbi_open(transaction.pointer(), name, flags, &number), "opening the database \(name)")
         databases.append(Database(number: number))
       }
       return databases

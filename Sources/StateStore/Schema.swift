@@ -35,8 +35,8 @@ struct Databases: Sendable {
   ]
   static let metaName = "meta"
 
-  init(_ environment: Environment) throws(LMDBError) {
-    let databases = try environment.openDatabases(Self.names)
+  init(_ environment: Environment, creating: Bool) throws(LMDBError) {
+    let databases = try environment.openDatabases(Self.names, creating: creating)
     meta = databases[0]
     sequences = databases[1]
     journal = databases[2]

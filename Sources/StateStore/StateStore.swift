@@ -94,9 +94,10 @@ public final class StateStore: Sendable {
       }
     }
     do throws(LMDBError) {
-      databases = try Databases(environment)
+      databases = try Databases(environment, creating: found != expected)
     } catch {
-      throw StateStoreError(error)
+      // What has this schema has all its databases, unless they were damaged.
+      throw error.code == .noDatabase ? .damaged(error.description) : StateStoreError(error)
     }
     self.path = path
     self.options = options

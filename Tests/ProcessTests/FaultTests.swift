@@ -164,9 +164,7 @@ extension DaemonProcessTests {
     /// Whatever a disk makes of the store's file: an answer or a refusal in words. LMDB has no checksums, though: where a page's head was
     /// overwritten it may follow a wild offset, which ends the process by SIGSEGV.
     @Test func aDamagedStoreIsRefusedInWords() async throws {
-      let seed = ProcessInfo.processInfo.environment["RODPOD_TORTURE_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
-      print("FaultTests: the seed of damage is \(seed) (RODPOD_TORTURE_SEED)")
-      var generator = SeededGenerator(seed: seed)
+      var generator = SeededGenerator(seed: tortureSeed(of: "damage"))
       let installation = try await installation()
       try await live(installation, taking: views(0..<3_000, users: 300))
       let intact = try Data(contentsOf: URL(filePath: installation.storePath + "/data.mdb"))

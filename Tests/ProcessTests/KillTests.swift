@@ -33,9 +33,6 @@ extension DaemonProcessTests {
       }
     }
 
-    /// That of a run that failed, to run it again.
-    private static let seed = ProcessInfo.processInfo.environment["RODPOD_TORTURE_SEED"].flatMap { UInt64($0) }
-
     /// Most kills come wherever the stream is, spread over all of it; the others come early in a life, where it opens, restores and joins.
     static func moments(_ count: Int, recordCount: Int, using generator: inout SeededGenerator) -> [Moment] {
       var progress = (0..<count * 4 / 5).map { _ in Int.random(in: 0..<recordCount, using: &generator) }.sorted()[...]
@@ -51,9 +48,7 @@ extension DaemonProcessTests {
     func afterAPowerCutTheStoreOpensAndEveryEventCountsOnce() async throws { try await live(endingBy: .powerCut) }
 
     private func live(endingBy death: Death) async throws {
-      let seed = Self.seed ?? UInt64.random(in: 0...UInt64.max)
-      print("KillTests: the seed of \(death) is \(seed) (RODPOD_TORTURE_SEED)")
-      var generator = SeededGenerator(seed: seed)
+      var generator = SeededGenerator(seed: tortureSeed(of: "\(death)"))
       let broker = try await Broker.shared()
       let stream = try MovieLens()
       let installation = try Installation(

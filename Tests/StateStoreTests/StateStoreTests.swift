@@ -75,6 +75,16 @@ struct StateStoreTests {
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/store"))
   }
 
+  /// A writer must not put an empty database in the place of one that was lost.
+  @Test(arguments: [false, true]) func aStoreWithoutOneOfItsDatabasesIsDamaged(readOnly: Bool) throws {
+    do { try open().append("ada", Interaction(1, time: 1)) }
+    let file = URL(filePath: folder.path + "/store/data.mdb")
+    var bytes = try Data(contentsOf: file)
+    while let name = bytes.range(of: Data("free_rows".utf8)) { bytes[name.lowerBound] = UInt8(ascii: "g") }
+    try bytes.write(to: file)
+    #expect(code { try open { $0.isReadOnly = readOnly } } == .corrupted)
+  }
+
   @Test func theStoreGrowsByItself() throws {
     let store = try open {
       $0.initialBytes = 1 << 18
