@@ -249,7 +249,7 @@ final class Learning {
       if lastGood?.modelVersion == entry.modelVersion { lastGood = replacement }
     }
     let kept = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints().map(\.name) }
-    try files.prune(keeping: Set(kept))
+    try prune(keeping: kept)
     forgotten.removeAll()
   }
 
@@ -276,7 +276,13 @@ final class Learning {
     }
     newestEntry = entry
     if lastGood == nil { lastGood = entry }
-    try files.prune(keeping: Set(kept))
+    try prune(keeping: kept)
+  }
+
+  /// Removes the files that the store names no more, once no power cut makes it name them again.
+  private func prune(keeping names: [String]) throws(StateStoreError) {
+    try store.sync()
+    try files.prune(keeping: Set(names))
   }
 
   /// The journal holds the window before the oldest cursor that may be resumed from. The checkpoint that is kept for going back does not

@@ -35,6 +35,8 @@ final class Ranking {
   private static let clockTolerance: Int64 = 60_000
   /// Users whose list is on its way to the broker: they are not ranked again before that is settled.
   private(set) var inFlight: Set<String> = []
+  /// What a list's revision is more than that before it; nil before the first list. See ``StateStore/beginPublishing()``.
+  private var revisionStep: UInt64?
   private var coverage = CatalogueCoverage(window: 10_000)
 
   init(store: StateStore, settings: Settings) throws(StateStoreError) {
@@ -62,9 +64,10 @@ final class Ranking {
   /// - Parameters:
   ///   - popular: the popular list's items, for those of whose history nothing is known.
   ///   - now: milliseconds since 1970.
+  ///   - acknowledged: lists that the broker has, as in ``acknowledge(_:now:)``, noted in the same transaction if anybody is ranked.
   /// - Returns: the lists, and how many users were ranked.
   func rankStale(
-    snapshot: ModelSnapshot, popular: [StoredItemNumber], now: Int64
+    snapshot: ModelSnapshot, popular: [StoredItemNumber], now: Int64, acknowledged: [Publication] = []
   ) throws -> (publications: [Publication], ranked: Int) {
     let limit = settings.ranker.batchSize
     let candidates = try store.read { (transaction) throws(StateStoreError) in
@@ -82,6 +85,7 @@ final class Ranking {
       return candidates
     }
     guard !candidates.isEmpty else { return ([], 0) }
+    let step = try beginPublishing()
     let requests = candidates.map { request($0.sequence?.interactions ?? []) }
     let lists = ranker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
     var publications: [Publication] = []
@@ -99,7 +103,7 @@ final class Ranking {
       let previous = candidate.pool?.published
       let isDue = previous.map { $0.digest != digest || now - $0.time >= settings.ranker.maxAge.wholeMilliseconds } ?? true
       let pool = PoolRecord(
-        modelVersion: snapshot.version, revision: candidate.revision + (isDue ? 1 : 0), items: items.map { StoredItemNumber(rawValue: $0.item) },
+        modelVersion: snapshot.version, revision: candidate.revision + (isDue ? step : 0), items: items.map { StoredItemNumber(rawValue: $0.item) },
         scores: items.map(\.score), published: isDue ? nil : previous, madeTime: now)
       pools.append((candidate.user.user, pool))
       if isDue {
@@ -122,9 +126,24 @@ final class Ranking {
         if try transaction.sequence(of: user) != nil { try transaction.putPool(pool, of: user) }
       }
       for user in settled { try transaction.clearStale(user.user, ifSequence: user.mark.sequence) }
+      try note(acknowledged, now, transaction)
     }
+    landed(acknowledged)
     for publication in publications { inFlight.insert(publication.user) }
     return (publications, candidates.count)
+  }
+
+  private func beginPublishing() throws(StateStoreError) -> UInt64 {
+    if let revisionStep { return revisionStep }
+    let step = try 1 + store.beginPublishing()
+    revisionStep = step
+    return step
+  }
+
+  /// No list goes out any more.
+  func endPublishing() throws(StateStoreError) {
+    if revisionStep != nil { try store.endPublishing() }
+    revisionStep = nil
   }
 
   private func available(_ snapshot: ModelSnapshot) -> ModelSnapshot {
@@ -150,7 +169,7 @@ final class Ranking {
     let digest = Self.digest(items.map(\.item))
     guard digest != pool.record?.published?.digest else { return nil }
     let record = PoolRecord(
-      modelVersion: 0, revision: pool.revision + 1, items: items.map { StoredItemNumber(rawValue: $0.item) }, scores: items.map(\.score),
+      modelVersion: 0, revision: try pool.revision + beginPublishing(), items: items.map { StoredItemNumber(rawValue: $0.item) }, scores: items.map(\.score),
       madeTime: now)
     try store.write { (transaction) throws(StateStoreError) in try transaction.putPool(record, of: key) }
     inFlight.insert(key)
@@ -162,18 +181,29 @@ final class Ranking {
   /// The broker has these lists: their marks are cleared and what was published is noted.
   func acknowledge(_ publications: [Publication], now: Int64) throws {
     guard !publications.isEmpty else { return }
-    try store.write { (transaction) throws(StateStoreError) in
-      for publication in publications {
-        if let sequence = publication.markSequence { try transaction.clearStale(publication.user, ifSequence: sequence) }
-        guard let recommendation = publication.recommendation, var pool = try transaction.pool(of: publication.user) else { continue }
-        pool.published = PoolRecord.Publication(digest: publication.digest, count: recommendation.items.count, time: now)
-        try transaction.putPool(pool, of: publication.user)
-      }
+    try store.write { (transaction) throws(StateStoreError) in try note(publications, now, transaction) }
+    landed(publications)
+  }
+
+  private func note(_ publications: [Publication], _ now: Int64, _ transaction: WriteTransaction) throws(StateStoreError) {
+    for publication in publications {
+      if let sequence = publication.markSequence { try transaction.clearStale(publication.user, ifSequence: sequence) }
+      guard let recommendation = publication.recommendation, var pool = try transaction.pool(of: publication.user) else { continue }
+      pool.published = PoolRecord.Publication(digest: publication.digest, count: recommendation.items.count, time: now)
+      try transaction.putPool(pool, of: publication.user)
     }
+  }
+
+  private func landed(_ publications: [Publication]) {
     for publication in publications {
       inFlight.remove(publication.user)
       if let list = publication.recommendation { coverage.add(list.items.map(\.item)) }
     }
+  }
+
+  /// When the next user is due, in milliseconds since 1970; nil when nobody is.
+  func nextDueTime() throws(StateStoreError) -> Int64? {
+    try store.read { (transaction) throws(StateStoreError) in try transaction.nextDueTime() }
   }
 
   /// The share of the items that may be recommended which stand in the newest published lists; nil without any.

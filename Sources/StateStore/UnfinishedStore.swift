@@ -36,6 +36,7 @@ public final class UnfinishedStore: Sendable {
   /// Throws `.notEmpty` when a store has come to stand there meanwhile.
   public func finish() throws(StateStoreError) {
     _ = try Self.names(inStoreless: folder)
+    try store.sync()
     for name in try PosixFile.names(in: store.path) where name != Self.dataFile && !Self.lockFiles.contains(name) {
       try PosixFile.rename("\(store.path)/\(name)", to: "\(folder)/\(name)")
     }
