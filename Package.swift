@@ -57,8 +57,10 @@ let package = Package(
       name: "CSimdjson", cxxSettings: [.unsafeFlags(["-std=c++17"])],
       linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
 
+    .target(name: "CQuantizedSearch"),
+
     // Layer 1: thin wrappers and kernels.
-    library("Kernels", ["COneDNN"], settings: numeric),
+    library("Kernels", ["COneDNN", "CQuantizedSearch"], settings: numeric),
     library("LMDB", ["CLMDB"]),
     library("Kafka", ["CRdKafka"]),
     library(

@@ -1,17 +1,20 @@
-import COneDNN
+import CQuantizedSearch
 
 /// The rows of a matrix less their mean in 8 bits, each with a scale of its own (symmetric linear quantisation), and how far they are off.
 ///
 /// It finds, for a query h, the rows v whose h·v + bias may be above a threshold, at a quarter of the memory traffic and by the CPU's
-/// products of 8-bit integers where it has them. With v less the mean, and v̂ and ĥ the rounded ones,
+/// products of 8-bit integers. With v less the mean, and v̂ and ĥ the rounded ones,
 ///
 ///     |h·v − ĥ·v̂| ≤ ‖h‖·‖v − v̂‖ + ‖h − ĥ‖·‖v̂‖ ≤ (‖h‖·r + ‖h − ĥ‖)·‖v̂‖,   r = max ‖v − v̂‖/‖v̂‖,
 ///
-/// so that no row above the threshold is missed; who asks computes the exact product of the few that are found (``search(_:bias:count:additions:arena:isSettled:)``).
+/// so that no row above the threshold is missed; who asks computes the exact product of the few that are found
+/// (``search(_:bias:count:additions:arena:instructions:isSettled:)``).
 public struct QuantizedMatrix: Sendable {
   public let rows: Int
   public let columns: Int
-  /// v̂ = scale·value, value in −127 … 127.
+  /// `columns`, and zeros up to a multiple of 4.
+  let paddedColumns: Int
+  /// v̂ = scale·value, value in −127 … 127, as `quantized_rows` has them.
   let values: ByteBuffer
   let scales: FloatBuffer
   /// What a query's zero point adds to the product with v̂, negative.
@@ -43,16 +46,19 @@ public struct QuantizedMatrix: Sendable {
   public init(_ matrix: Matrix) {
     rows = matrix.rows
     columns = matrix.columns
-    values = ByteBuffer(count: rows * columns)
-    scales = FloatBuffer(count: rows)
-    offsets = FloatBuffer(count: rows)
-    norms = FloatBuffer(count: rows)
+    let padding = QUANTIZED_PADDING
+    let padded = (rows + padding - 1) / padding * padding
+    paddedColumns = (columns + 3) / 4 * 4
+    values = ByteBuffer(count: padded * paddedColumns)
+    scales = FloatBuffer(count: padded)
+    offsets = FloatBuffer(count: padded)
+    norms = FloatBuffer(count: padded)
     mean = Self.mean(of: matrix)
     let difference = FloatBuffer(count: columns)
     for i in 0..<rows {
       difference.base.update(from: matrix.row(i), count: columns)
       accumulate(difference.base, -1, mean.pointer, columns)
-      let row = quantize(difference.base, values.base + i * columns)
+      let row = quantize(difference.base, values.base + i / 16 * 16 * paddedColumns + i % 16 * 4)
       scales.base[i] = row.scale
       offsets.base[i] = -row.scale * Float(zeroPoint * row.sum)
       norms.base[i] = row.norm
@@ -74,6 +80,7 @@ public struct QuantizedMatrix: Sendable {
     return mean
   }
 
+  /// - Parameter target: of the row's first value; four stand together, and the next four 64 bytes on.
   private func quantize(_ x: Floats, _ target: UnsafeMutablePointer<Int8>) -> (scale: Float, sum: Int, norm: Float, error: Float) {
     let greatest = greatestMagnitude(x, columns)
     guard greatest.isFinite else { return (0, 0, .infinity, 0) }
@@ -86,7 +93,7 @@ public struct QuantizedMatrix: Sendable {
     forEachVector(columns) { j, lanes in
       let value = load(x, j, lanes)
       let rounded = nearestInteger(value * inverse)
-      for lane in 0..<lanes { target[j &+ lane] = Int8(truncatingIfNeeded: rounded.integer[lane]) }
+      for lane in 0..<lanes { target[((j &+ lane) >> 2) << 6 | (j &+ lane) & 3] = Int8(truncatingIfNeeded: rounded.integer[lane]) }
       sum += rounded.value
       let back = rounded.value * scale
       squares = squares.adding(back, times: back)
@@ -95,19 +102,8 @@ public struct QuantizedMatrix: Sendable {
     return (scale, Int(sum.total), squares.total.squareRoot(), errors.total.squareRoot())
   }
 
-  /// The products of the queries' values with those of a block of rows: (count, rows of the block).
-  func multiply(_ products: UnsafeMutablePointer<Int32>, _ queries: [UInt8], _ count: Int, _ block: Range<Int>) {
-    var offset: Int32 = 0
-    let status = queries.withUnsafeBufferPointer { queries in
-      dnnl_gemm_u8s8s32(
-        CChar(UInt8(ascii: "N")), CChar(UInt8(ascii: "T")), CChar(UInt8(ascii: "F")), dnnl_dim_t(count), dnnl_dim_t(block.count),
-        dnnl_dim_t(columns), 1, queries.baseAddress, dnnl_dim_t(columns), 0, values.base + block.lowerBound * columns,
-        dnnl_dim_t(columns), 0, 0, products, dnnl_dim_t(block.count), &offset)
-    }
-    guard status == dnnl_success else { fatalError(KernelError(status: Int32(bitPattern: status.rawValue)).description) }
-  }
-
   struct Queries {
+    /// (queries, `paddedColumns`).
     var values: [UInt8]
     var scales: [Float] = []
     var norms: [Float] = []
@@ -116,7 +112,7 @@ public struct QuantizedMatrix: Sendable {
 
   func quantize(_ queries: Matrix) -> Queries {
     let zeroPoint = zeroPoint
-    var result = Queries(values: Array(repeating: UInt8(zeroPoint), count: queries.rows * columns))
+    var result = Queries(values: Array(repeating: UInt8(zeroPoint), count: queries.rows * paddedColumns))
     for i in 0..<queries.rows {
       let x = queries.row(i)
       let greatest = greatestMagnitude(x, columns)
@@ -125,7 +121,7 @@ public struct QuantizedMatrix: Sendable {
       var (squares, errors): (Float, Float) = (0, 0)
       for j in 0..<columns {
         let whole = isUsable ? (x[j] / scale).rounded() : 0
-        result.values[i * columns + j] = UInt8(zeroPoint + Int(whole))
+        result.values[i * paddedColumns + j] = UInt8(zeroPoint + Int(whole))
         squares += x[j] * x[j]
         errors += (x[j] - whole * scale) * (x[j] - whole * scale)
       }

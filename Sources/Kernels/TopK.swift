@@ -63,29 +63,6 @@ public struct TopKCollector: Sendable {
   }
 }
 
-/// The k-th greatest of the values, k from 1, by Hoare's quickselect; the values are reordered. A NaN must not be among them.
-func kthGreatest(_ values: inout [Float], _ k: Int) -> Float {
-  precondition(values.indices.contains(k - 1))
-  return values.withUnsafeMutableBufferPointer { values in
-    var (low, high) = (0, values.count - 1)
-    while low < high {
-      let pivot = values[low + (high - low) / 2]
-      var (i, j) = (low, high)
-      while i <= j {
-        while values[i] > pivot { i += 1 }
-        while values[j] < pivot { j -= 1 }
-        if i <= j {
-          values.swapAt(i, j)
-          i += 1
-          j -= 1
-        }
-      }
-      if k - 1 <= j { high = j } else if k - 1 >= i { low = i } else { break }
-    }
-    return values[k - 1]
-  }
-}
-
 /// How many values of a row are at least `bound`.
 public func countAtLeast(_ x: Matrix, row: Int, _ bound: Float) -> Int {
   let values = x.row(row)
