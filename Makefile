@@ -2,7 +2,7 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := librdkafka-dev liblmdb-dev libdnnl-dev libsimdjson-dev zlib1g-dev pkg-config
-TEST_PACKAGES := systemd chromium
+TEST_PACKAGES := systemd chromium openssl strace
 DEB_PACKAGES := debhelper dpkg-dev
 DEB_CHECK_PACKAGES := lintian mandoc mmdebstrap systemd systemd-container
 BROKER := noida-db==0.2.3

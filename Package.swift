@@ -88,11 +88,12 @@ let package = Package(
       [
         .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
-        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
-        .product(name: "NIOPosix", package: "swift-nio"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras"), .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       // In the code, so that the daemon stays one file.
-      resources: [.embedInCode("Resources/openapi.yaml"), .embedInCode("Resources/status.html")]),
+      resources: [.embedInCode("Resources/openapi.yaml"), .embedInCode("Resources/status.html")], settings: testable),
 
     // Layer 4: the daemon.
     .executableTarget(
@@ -121,7 +122,10 @@ let package = Package(
     tests("KafkaTests", ["Kafka", "TestSupport"]),
     tests(
       "DaemonSupportTests",
-      ["DaemonSupport", .product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
+      [
+        "DaemonSupport", "TestSupport", .product(name: "Logging", package: "swift-log"),
+        .product(name: "CoreMetrics", package: "swift-metrics"),
+      ]),
     tests("SettingsTests", ["Settings"]),
     tests("EventsTests", ["Events", "TestSupport"]),
     tests("StateStoreTests", ["StateStore", "LMDB"]),
@@ -153,6 +157,11 @@ let package = Package(
 if Context.environment["RODPOD_FUZZ"] != nil {
   package.targets.append(
     .executableTarget(
-      name: "rodpod-fuzz", dependencies: ["Events", "Settings", "StateStore", "Recommender"], path: "Tests/Fuzz",
+      name: "rodpod-fuzz",
+      dependencies: [
+        "AdminAPI", "Events", "Settings", "StateStore", "Recommender", .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HummingbirdCore", package: "hummingbird"), .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
+      ], path: "Tests/Fuzz",
       swiftSettings: common + [.unsafeFlags(["-parse-as-library"])]))
 }
