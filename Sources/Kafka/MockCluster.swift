@@ -50,11 +50,6 @@ public final class MockCluster: @unchecked Sendable {
     rd_kafka_mock_push_request_errors_array(cluster, request.rawValue, codes.count, codes.map(\.raw))
   }
 
-  /// Each request that names the topic fails with this error; nil ends that.
-  public func failTopic(_ name: String, with code: KafkaError.Code?) {
-    rd_kafka_mock_topic_set_error(cluster, name, code?.raw ?? RD_KAFKA_RESP_ERR_NO_ERROR)
-  }
-
   /// Hands a partition to another broker (numbered from 1), as an election does.
   public func setLeader(of partition: TopicPartition, to broker: Int) throws(KafkaError) {
     try KafkaError.check(
