@@ -1,12 +1,17 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// `make fuzz`. The compiler measures coverage only where `fuzzer` is the last sanitizer that is named: so in our code, for which inputs are
+/// sought, and not in that of others.
+let isFuzzed = Context.environment["RODPOD_FUZZ"] != nil
+
 /// What every Swift target is compiled with.
 let common: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .enableUpcomingFeature("ExistentialAny"),
   .enableUpcomingFeature("MemberImportVisibility"),
 ] + (Context.environment["RODPOD_WARNINGS_AS_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
+  + (isFuzzed ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
 // The floor for the numeric kernels is x86-64-v3 (AVX2 and FMA): without it Swift's SIMD types call `fmaf` one lane at a time.
 // The flag changes Swift's own code generation, not only that of imported C.
@@ -154,7 +159,7 @@ let package = Package(
 )
 
 // Coverage-guided fuzzing has a main program of libFuzzer's: `make fuzz`.
-if Context.environment["RODPOD_FUZZ"] != nil {
+if isFuzzed {
   package.targets.append(
     .executableTarget(
       name: "rodpod-fuzz",
