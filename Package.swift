@@ -1,12 +1,17 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// `make fuzz`. The compiler measures coverage only where `fuzzer` is the last sanitizer that is named: so in our code, for which inputs are
+/// sought, and not in that of others.
+let isFuzzed = Context.environment["RODPOD_FUZZ"] != nil
+
 /// What every Swift target is compiled with.
 let common: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .enableUpcomingFeature("ExistentialAny"),
   .enableUpcomingFeature("MemberImportVisibility"),
 ] + (Context.environment["RODPOD_WARNINGS_AS_ERRORS"] == nil ? [] : [.treatAllWarnings(as: .error)])
+  + (isFuzzed ? [.unsafeFlags(["-sanitize=fuzzer"])] : [])
 
 // The floor for the numeric kernels is x86-64-v3 (AVX2 and FMA): without it Swift's SIMD types call `fmaf` one lane at a time.
 // The flag changes Swift's own code generation, not only that of imported C.
@@ -90,11 +95,12 @@ let package = Package(
       [
         .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
         .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "Logging", package: "swift-log"),
-        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
-        .product(name: "NIOPosix", package: "swift-nio"), .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras"), .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       // In the code, so that the daemon stays one file.
-      resources: [.embedInCode("Resources/openapi.yaml"), .embedInCode("Resources/status.html")]),
+      resources: [.embedInCode("Resources/openapi.yaml"), .embedInCode("Resources/status.html")], settings: testable),
 
     // Layer 4: the daemon.
     .executableTarget(
@@ -123,7 +129,10 @@ let package = Package(
     tests("KafkaTests", ["Kafka", "TestSupport"]),
     tests(
       "DaemonSupportTests",
-      ["DaemonSupport", .product(name: "Logging", package: "swift-log"), .product(name: "CoreMetrics", package: "swift-metrics")]),
+      [
+        "DaemonSupport", "TestSupport", .product(name: "Logging", package: "swift-log"),
+        .product(name: "CoreMetrics", package: "swift-metrics"),
+      ]),
     tests("SettingsTests", ["Settings"]),
     tests("EventsTests", ["Events", "TestSupport"]),
     tests("StateStoreTests", ["StateStore", "LMDB"]),
@@ -152,9 +161,14 @@ let package = Package(
 )
 
 // Coverage-guided fuzzing has a main program of libFuzzer's: `make fuzz`.
-if Context.environment["RODPOD_FUZZ"] != nil {
+if isFuzzed {
   package.targets.append(
     .executableTarget(
-      name: "rodpod-fuzz", dependencies: ["Events", "Settings", "StateStore", "Recommender"], path: "Tests/Fuzz",
+      name: "rodpod-fuzz",
+      dependencies: [
+        "AdminAPI", "Events", "Settings", "StateStore", "Recommender", .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HummingbirdCore", package: "hummingbird"), .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOEmbedded", package: "swift-nio"),
+      ], path: "Tests/Fuzz",
       swiftSettings: common + [.unsafeFlags(["-parse-as-library"])]))
 }

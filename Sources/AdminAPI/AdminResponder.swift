@@ -2,6 +2,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import Logging
+import NIOHTTP1
 
 /// Answers a request: checks who asks, finds the route, and turns values and errors into responses.
 struct AdminResponder: HTTPResponder {
@@ -21,10 +22,13 @@ struct AdminResponder: HTTPResponder {
     self.history = history
   }
 
-  func respond(to request: Request, context: BasicRequestContext) async -> Response {
+  /// - Throws: `HTTPParserError` for a body that is not HTTP, which the server answers with 400 before it closes the connection.
+  func respond(to request: Request, context: BasicRequestContext) async throws -> Response {
     var response: Response
     do {
       response = try await answer(request)
+    } catch let error as HTTPParserError {
+      throw error
     } catch let problem as Problem {
       response = problem.response
     } catch {

@@ -39,18 +39,12 @@ public struct AdminServer: Service {
   /// - Throws: when the address cannot be bound.
   public func run() async throws {
     let history = StatusHistory()
-    let limits = configuration.limits
     let application = Application(
       responder: AdminResponder(configuration: configuration, status: status, lookups: lookups, history: history),
-      server: .http1(
-        configuration: .init(
-          additionalChannelHandlers: [RequestLimitsHandler(bodyBytes: limits.bodyBytes, readTime: TimeAmount(limits.requestTime))],
-          idleTimeout: TimeAmount(limits.idleTime),
-          httpDecoderConfiguration: .init(
-            maxHeaderFieldSize: limits.headerBytes, maxHeaderListSize: limits.headerBytes, maxHeaderFieldCount: limits.headerCount))),
+      server: .http1(configuration: .init(configuration.limits)),
       configuration: ApplicationConfiguration(
         address: .hostname(configuration.host, port: configuration.port),
-        availableConnectionsDelegate: MaximumAvailableConnections(limits.connections)),
+        availableConnectionsDelegate: MaximumAvailableConnections(configuration.limits.connections)),
       onServerRunning: { [logger, onListening, host = configuration.host] channel in
         let port = channel.localAddress?.port ?? 0
         logger.info("the admin server listens", metadata: ["address": "\(host)", "port": "\(port)"])
@@ -69,6 +63,17 @@ public struct AdminServer: Service {
       defer { tasks.cancelAll() }
       try await application.run()
     }
+  }
+}
+
+extension HTTP1Channel.Configuration {
+  /// A connection within these limits.
+  init(_ limits: AdminConfiguration.Limits) {
+    self.init(
+      additionalChannelHandlers: [RequestLimitsHandler(bodyBytes: limits.bodyBytes, readTime: TimeAmount(limits.requestTime))],
+      idleTimeout: TimeAmount(limits.idleTime),
+      httpDecoderConfiguration: .init(
+        maxHeaderFieldSize: limits.headerBytes, maxHeaderListSize: limits.headerBytes, maxHeaderFieldCount: limits.headerCount))
   }
 }
 

@@ -57,10 +57,16 @@ public final class AdminClient: Sendable {
   }
 
   /// The brokers and topics of the cluster. That it answers shows that the cluster can be reached and lets this client in.
+  /// - Throws: `authentication` or `tls` when that is why nothing was answered.
   public func metadata(within timeout: Duration) throws(KafkaError) -> ClusterMetadata {
     var result: UnsafePointer<rd_kafka_metadata>?
     // All topics: to ask for one would have a broker with automatic creation make it.
-    try KafkaError.check(rd_kafka_metadata(client, 1, nil, &result, timeout.milliseconds), "metadata", client: client)
+    let code = rd_kafka_metadata(client, 1, nil, &result, timeout.milliseconds)
+    if code != RD_KAFKA_RESP_ERR_NO_ERROR {
+      rd_kafka_poll(client, 0)
+      if let cause = handle.context.takeErrors().last(where: { [.authentication, .tls].contains($0.code) }) { throw cause }
+    }
+    try KafkaError.check(code, "metadata", client: client)
     guard let metadata = result?.pointee else { return ClusterMetadata(brokers: [], partitionCounts: [:]) }
     defer { rd_kafka_metadata_destroy(result) }
     let brokers = UnsafeBufferPointer(start: metadata.brokers, count: Int(metadata.broker_cnt))
@@ -117,6 +123,22 @@ public final class AdminClient: Sendable {
         }
     }
     return outcomes
+  }
+
+  /// Raises a topic's number of partitions.
+  public func raisePartitions(of topic: String, to count: Int, within timeout: Duration) throws(KafkaError) {
+    let (request, message) = withMessageBuffer { rd_kafka_NewPartitions_new(topic, count, $0, $1) }
+    guard let request else { throw KafkaError(code: .invalidConfiguration, message: message) }
+    defer { rd_kafka_NewPartitions_destroy(request) }
+    var requests: [OpaquePointer?] = [request]
+    let answers = try perform(RD_KAFKA_ADMIN_OP_CREATEPARTITIONS, within: timeout) { options, queue in
+      rd_kafka_CreatePartitions(client, &requests, 1, options, queue)
+    } read: { event in
+      var count = 0
+      let results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &count)
+      return topicErrors(results, count)
+    }
+    for case let error? in answers.values { throw error }
   }
 
   /// Deletes topics with all that is in them.

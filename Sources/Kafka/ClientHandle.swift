@@ -24,13 +24,12 @@ public struct ClientObservers: Sendable {
   }
 }
 
-/// What the C callbacks of a client reach. Lines are logged on any thread; all the rest belongs to the thread which polls, as
-/// librdkafka serves those callbacks from inside a poll.
+/// What the C callbacks of a client reach. Lines are logged on any thread, and an admin client may be asked on any; all the rest belongs to
+/// the thread which polls, as librdkafka serves those callbacks from inside a poll.
 final class CallbackContext {
   private let observers: ClientObservers
   private let offsetResets = Mutex<[PollResult.OutOfRange]>([])
-  /// Errors of the client as a whole (brokers down, authentication), since they were last taken.
-  var errors: [KafkaError] = []
+  private let errors = Mutex<[KafkaError]>([])
   var commitFailures: [KafkaError] = []
   var deliveries: [DeliveryReport] = []
   /// Nil: there is nobody to ask, the assignment is dropped.
@@ -38,10 +37,15 @@ final class CallbackContext {
 
   init(observers: ClientObservers) { self.observers = observers }
 
+  /// Errors of the client as a whole (brokers down, authentication), since they were last taken.
   func takeErrors() -> [KafkaError] {
-    defer { errors.removeAll() }
-    return errors
+    errors.withLock { errors in
+      defer { errors.removeAll() }
+      return errors
+    }
   }
+
+  func report(_ error: KafkaError) { errors.withLock { $0.append(error) } }
 
   func log(_ line: LogLine) {
     if let reset = PollResult.OutOfRange(line) { offsetResets.withLock { $0.append(reset) } }
@@ -106,7 +110,7 @@ final class ClientHandle: @unchecked Sendable {
       }
     }
     rd_kafka_conf_set_error_cb(configuration) { client, code, reason, opaque in
-      CallbackContext.from(opaque)?.errors.append(
+      CallbackContext.from(opaque)?.report(
         KafkaError(rd_kafka_resp_err_t(code), reason.map { String(cString: $0) }, client: client))
     }
     switch type {

@@ -157,7 +157,7 @@ public final class Consumer {
       body(message)
     }
     let context = handle.context
-    if !context.errors.isEmpty { result.errors += context.takeErrors().map { .init(partition: nil, error: $0) } }
+    result.errors += context.takeErrors().map { .init(partition: nil, error: $0) }
     if !context.commitFailures.isEmpty { swap(&result.commitFailures, &context.commitFailures) }
     result.outOfRange += context.takeOffsetResets()
     swap(&result.rebalanceFailure, &rebalanceFailure)
@@ -282,7 +282,7 @@ public final class Consumer {
       revoke()
       unassign()
     default:
-      handle.context.errors.append(KafkaError(code, client: handle.pointer))
+      handle.context.report(KafkaError(code, client: handle.pointer))
       revoke()
       unassign()
     }
@@ -297,7 +297,7 @@ public final class Consumer {
 
   private func unassign() {
     let code = rd_kafka_assign(handle.pointer, nil)
-    if code != RD_KAFKA_RESP_ERR_NO_ERROR { handle.context.errors.append(KafkaError(code, client: handle.pointer)) }
+    if code != RD_KAFKA_RESP_ERR_NO_ERROR { handle.context.report(KafkaError(code, client: handle.pointer)) }
   }
 
   private func take(

@@ -47,6 +47,11 @@ public struct KafkaError: Error, Sendable, Equatable, CustomStringConvertible {
       rd_kafka_err2name(raw).map { String(cString: $0) } ?? "\(rawValue)"
     }
 
+    /// True for what somebody has to allow: the cluster does not know this client, or does not let it.
+    public var isRefusal: Bool {
+      [.authentication, .topicAuthorizationFailed, .groupAuthorizationFailed, .clusterAuthorizationFailed].contains(self)
+    }
+
     /// True for what passes by itself when the same call is made again later: the network, a moving leader or coordinator, a full queue.
     var isTransient: Bool {
       switch raw {

@@ -50,6 +50,12 @@ public final class MockCluster: @unchecked Sendable {
     rd_kafka_mock_push_request_errors_array(cluster, request.rawValue, codes.count, codes.map(\.raw))
   }
 
+  /// Hands a partition to another broker (numbered from 1), as an election does.
+  public func setLeader(of partition: TopicPartition, to broker: Int) throws(KafkaError) {
+    try KafkaError.check(
+      rd_kafka_mock_partition_set_leader(cluster, partition.topic, partition.partition, Int32(broker)), "leader of \(partition)")
+  }
+
   /// Disconnects the clients of a broker (numbered from 1) and lets none in until it is up again.
   public func setBroker(_ id: Int, up: Bool) throws(KafkaError) {
     let code = up ? rd_kafka_mock_broker_set_up(cluster, Int32(id)) : rd_kafka_mock_broker_set_down(cluster, Int32(id))

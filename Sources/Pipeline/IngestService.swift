@@ -71,7 +71,7 @@ final class IngestService {
     let consumer = try Consumer(
       properties: settings.kafka.consumerProperties,
       handlers: RebalanceHandlers(
-        assigned: { [unowned self] _, partitions in try startPositions(partitions) },
+        assigned: { [unowned self] consumer, partitions in try startPositions(consumer, partitions) },
         revoked: { [unowned self] consumer, partitions, lost in revoked(consumer, partitions, lost: lost) }),
       observers: .logging(to: logger))
     try consumer.subscribe([settings.topics.interactions, settings.topics.items])
@@ -114,11 +114,12 @@ final class IngestService {
         metadata: ["partition": "\(gap.partition)", "offset": "\(gap.offset)", "detail": "\(gap.message)"])
     }
     for failure in result.errors {
-      logger.warning(
-        "Kafka reports an error", metadata: ["partition": "\(failure.partition.map(\.description) ?? "-")", "error": "\(failure.error)"])
+      logger.log(
+        level: failure.error.code.isRefusal ? .error : .warning, "Kafka reports an error",
+        metadata: ["partition": "\(failure.partition.map(\.description) ?? "-")", "error": "\(failure.error)"])
     }
     for error in result.commitFailures { logger.debug("Kafka refused an advisory offset", metadata: ["error": "\(error)"]) }
-    if let error = result.rebalanceFailure { failure = PipelineError(.storage, "the stored offsets can't be read: \(error)") }
+    if let error = result.rebalanceFailure { failure = PipelineError(.storage, "where to start reading can't be found: \(error)") }
     if let error = consumer.fatalError {
       failure = PipelineError(.unavailable, "the Kafka consumer can't go on: \(error)")
     }
@@ -224,14 +225,25 @@ final class IngestService {
   /// The daemon is to stop while it stands still.
   private struct StoppedWhileWaiting: Error {}
 
-  private func startPositions(_ partitions: [TopicPartition]) throws -> [TopicPartition: StartPosition] {
+  /// From the stored offsets. A partition that was added to a topic in use is read whole; of a topic that was never read, the place where
+  /// each partition starts is stored at once, so that what comes while the daemon is away is not taken for old.
+  private func startPositions(_ consumer: Consumer, _ partitions: [TopicPartition]) throws -> [TopicPartition: StartPosition] {
     let stored = try store.read { (transaction) throws(StateStoreError) in try transaction.offsets() }
-    let known = Dictionary(stored.map { (TopicPartition($0.topic, $0.partition), $0.next) }, uniquingKeysWith: { $1 })
-    let fallback: StartPosition = settings.kafka.startAt == .earliest ? .beginning : .end
-    let result = Dictionary(uniqueKeysWithValues: partitions.map { ($0, known[$0].map(StartPosition.offset) ?? fallback) })
+    var known = Dictionary(stored.map { (TopicPartition($0.topic, $0.partition), $0.next) }, uniquingKeysWith: { $1 })
+    if settings.kafka.startAt == .latest {
+      let topics = Set(known.keys.map(\.topic))
+      let new = try partitions.filter { !topics.contains($0.topic) }.map { partition in
+        let end = try consumer.watermarks(of: partition, within: .seconds(30)).high
+        known[partition] = end
+        return PartitionOffset(topic: partition.topic, partition: partition.partition, next: end)
+      }
+      if !new.isEmpty {
+        try store.write { (transaction) throws(StateStoreError) in for offset in new { try transaction.setOffset(offset) } }
+      }
+    }
     logger.info(
       "partitions are assigned", metadata: ["partitions": "\(partitions.sorted().map(\.description).joined(separator: ", "))"])
-    return result
+    return Dictionary(uniqueKeysWithValues: partitions.map { ($0, known[$0].map(StartPosition.offset) ?? .beginning) })
   }
 
   private func revoked(_ consumer: Consumer, _ partitions: [TopicPartition], lost: Bool) {

@@ -153,7 +153,9 @@ final class RankerService {
       }
     }
     metrics.answered(after: times)
-    for error in result.errors { logger.warning("Kafka reports an error to the producer", metadata: ["error": "\(error)"]) }
+    for error in result.errors {
+      logger.log(level: error.code.isRefusal ? .error : .warning, "Kafka reports an error to the producer", metadata: ["error": "\(error)"])
+    }
   }
 
   private func noteAcknowledged() throws {
@@ -170,7 +172,8 @@ final class RankerService {
 
   private func fail(_ token: UInt64, _ error: KafkaError) {
     guard let publication = pending.removeValue(forKey: token) else { return }
-    logger.warning("a list was not delivered; its user is ranked again", metadata: ["error": "\(error)"])
+    logger.log(
+      level: error.code.isRefusal ? .error : .warning, "a list was not delivered; its user is ranked again", metadata: ["error": "\(error)"])
     metrics.delivered(0, failed: 1)
     ranking.release([publication])
     retryAt = .now + .seconds(1)

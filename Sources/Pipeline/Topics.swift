@@ -16,6 +16,15 @@ package struct Topics {
   /// in one request (100 MiB).
   private static let maximumMessageBytes = 64 << 20
 
+  /// What an operator can do about it.
+  private static func hint(_ error: KafkaError) -> String {
+    switch error.code {
+    case .authentication: "; see sasl.mechanism, sasl.username and sasl.password in kafka.properties, and restart"
+    case .tls: "; see security.protocol and ssl.ca.location in kafka.properties, and restart"
+    default: ""
+    }
+  }
+
   /// Creates what is missing; waits for the broker, up to `patience`.
   ///
   /// - Throws: ``PipelineError`` with `unavailable` when the broker can't be reached or a topic is missing and can't be created.
@@ -26,12 +35,14 @@ package struct Topics {
     while metadata == nil {
       beat()
       do {
-        metadata = try client.metadata(within: .seconds(5))
+        // The connection outlives an attempt, so a slow broker gets there all the same.
+        metadata = try client.metadata(within: .seconds(2))
       } catch {
+        let explanation = "\(error)\(Self.hint(error))"
         guard ContinuousClock.now < deadline, !isStopping() else {
-          throw PipelineError(.unavailable, "Kafka at \(settings.kafka.bootstrapServers) can't be reached: \(error)")
+          throw PipelineError(.unavailable, "Kafka at \(settings.kafka.bootstrapServers) can't be reached: \(explanation)")
         }
-        logger.warning("Kafka can't be reached yet", metadata: ["error": "\(error)"])
+        logger.warning("Kafka can't be reached yet", metadata: ["error": "\(explanation)"])
       }
     }
     let topics = settings.topics

@@ -30,7 +30,9 @@ public enum SettingsSchema {
     },
     .text("kafka.group_id", \.kafka.groupID, "Consumer group, which also names the committed offsets that lag tools read."),
     .text("kafka.group_instance_id", \.kafka.groupInstanceID, "This daemon's static membership in the group; unique in it."),
-    .choice("kafka.start_at", \.kafka.startAt, "Where a partition starts that has no offset in the store."),
+    .choice(
+      "kafka.start_at", \.kafka.startAt, "Where a topic starts that was never read. A partition that is added later is read from its beginning."
+    ),
     .boolean("kafka.create_topics", \.kafka.createTopics, "Create missing topics at start; else they are reported."),
     .integer(
       "kafka.queued_max_bytes", \.kafka.queuedMaxBytes, 1 << 20...1 << 31, "Most that is fetched ahead of a partition's processing."),

@@ -354,6 +354,17 @@ struct AdminLimitsTests {
     }
   }
 
+  @Test func aBodyThatIsNotHTTPIsRefusedAsTheClientsFault() async throws {
+    let daemon = PlayedDaemon()
+    try await withServer(daemon) { client in
+      let head = "POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+      let (received, isClosed) = await client.exchange([head, "no chunk\r\n"])
+      #expect(isClosed)
+      #expect(HTTPClient.parse(received).status == 400)
+    }
+    #expect(daemon.asked == [])
+  }
+
   @Test func aRequestThatDoesNotArriveWholeInTimeEndsItsConnection() async throws {
     try await withServer(limits: limits { $0.requestTime = .milliseconds(300); $0.idleTime = .milliseconds(300) }) { client in
       async let silent = client.exchange([])

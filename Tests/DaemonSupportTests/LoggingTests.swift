@@ -3,6 +3,7 @@ import Foundation
 import Logging
 import Synchronization
 import Testing
+import TestSupport
 
 /// Keeps what is written.
 private final class RecordingWriter: LogWriter {

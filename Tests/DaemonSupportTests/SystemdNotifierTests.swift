@@ -1,6 +1,7 @@
 import DaemonSupport
 import Glibc
 import Testing
+import TestSupport
 
 struct SystemdNotifierTests {
   @Test(arguments: [temporarySocketPath(), "@rodpod-test-\(getpid())"])

@@ -2,6 +2,7 @@ import DaemonSupport
 import Logging
 import Synchronization
 import Testing
+import TestSupport
 
 /// A clock that moves when told.
 private final class ManualClock: Sendable {

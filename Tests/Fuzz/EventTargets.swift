@@ -22,10 +22,6 @@ let itemTarget = FuzzTarget(
 private let now: Int64 = 1_769_860_800_000
 private let types: [String: UInt8] = ["view": 0, "click": 1, "purchase": 2]
 
-private func promise(_ condition: Bool, _ what: @autoclosure () -> String) {
-  if !condition { fatalError(what()) }
-}
-
 @Sendable private func feedInteraction(_ bytes: [UInt8]) {
   guard var decoder = try? InteractionDecoder(InteractionDecoder.Configuration(types: types)) else { fatalError("no decoder") }
   let key: [UInt8] = bytes.count % 3 == 0 ? Array(bytes.prefix(5)) : Array("u-key".utf8)

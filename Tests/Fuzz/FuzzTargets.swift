@@ -7,4 +7,10 @@ struct FuzzTarget: Sendable {
 
 let fuzzTargets: [String: FuzzTarget] = [
   "interactions": interactionTarget, "items": itemTarget, "settings": settingsTarget, "records": recordTarget, "checkpoint": checkpointTarget,
+  "http": httpTarget,
 ]
+
+/// A broken promise is a finding.
+func promise(_ condition: Bool, _ what: @autoclosure () -> String) {
+  if !condition { fatalError(what()) }
+}

@@ -79,6 +79,46 @@ extension DaemonProcessTests {
       withExtendedLifetime(disk) {}
     }
 
+    @Test(.enabled(if: ForeignProgram.isThere(ForeignProgram.strace), "strace is needed: make test-dependencies"))
+    func whileEverySyncTakesSecondsItAnswersIsAliveAndLosesNothing() async throws {
+      let systemd = DatagramReceiver(path: temporarySocketPath())
+      let installation = try await installation()
+      let daemon = try await installation.startAndWait(environment: ["NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "4000000"])
+      try installation.produce(views(0..<500, users: 40), to: "interactions")
+      try await installation.waitUntilSettled()
+      let calls = installation.folder.appending(path: "calls")
+      let tracer = try ForeignProcess(
+        ForeignProgram.strace,
+        [
+          "-f", "-q", "-p", "\(daemon.processIdentifier)", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=2s",
+          "-o", calls.path,
+        ], output: installation.folder.appending(path: "tracer.out"), errors: installation.folder.appending(path: "tracer.err"))
+      try installation.produce(views(500..<2_500, users: 200), to: "interactions")
+      while systemd.receiveTextIfAny() != nil {}
+      var (lastFed, hungriest, slowest) = (ContinuousClock.now, Duration.zero, Duration.zero)
+      try await waitUntil("all is in the state; \(daemon.standardError.suffix(1000))") {
+        let asked = ContinuousClock.now
+        for path in ["/healthz", "/readyz", "/v1/users/u-1"] { #expect(installation.ask(path)?.status == 200, "\(path)") }
+        slowest = max(slowest, .now - asked)
+        while let text = systemd.receiveTextIfAny() {
+          guard text == "WATCHDOG=1" else { continue }
+          hungriest = max(hungriest, .now - lastFed)
+          lastFed = .now
+        }
+        return try installation.committedRecords() == 2_500
+      }
+      daemon.send(SIGTERM)
+      #expect(try await daemon.exitCode() == 0, "\(daemon.standardError.suffix(1000))")
+      let count = try String(contentsOf: calls, encoding: .utf8).split(separator: "\n").count { $0.contains("(DELAYED)") }
+      print("FaultTests: \(count) syncs took 2 s longer; three answers took \(slowest) at most, the watchdog waited \(hungriest) at most")
+      #expect(count > 2)
+      #expect(slowest < .seconds(2))
+      #expect(hungriest < .seconds(4))
+      #expect(daemon.loggedErrors == [])
+      try await expectTheStateOfAQuietRun(installation)
+      withExtendedLifetime(tracer) {}
+    }
+
     @Test func aStoreAtItsMaximumStandsStillAndGoesOnWithALargerOne() async throws {
       let installation = try await installation(["store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(2 << 20)"])
       var daemon = try await installation.startAndWait()

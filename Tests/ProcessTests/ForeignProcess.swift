@@ -44,6 +44,7 @@ enum ForeignProgram {
   /// The repository.
   static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
   static let browser = "/usr/bin/chromium"
+  static let strace = "/usr/bin/strace"
   /// Where `make test` unpacks Debian's package.
   static let prometheus = root.appending(path: ".prometheus/usr/bin/prometheus").path
   static let promtool = root.appending(path: ".prometheus/usr/bin/promtool").path

@@ -1,12 +1,12 @@
 import Glibc
 
 /// A Unix datagram socket that plays systemd or journald.
-final class DatagramReceiver {
-  let path: String
+public final class DatagramReceiver {
+  public let path: String
   private let descriptor: Int32
 
   /// - Parameter path: a file system path, or `@name` for the abstract namespace.
-  init(path: String) {
+  public init(path: String) {
     self.path = path
     descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
     var address = sockaddr_un()
@@ -29,7 +29,7 @@ final class DatagramReceiver {
   }
 
   /// The next datagram; when it is empty and carries a file, that file's bytes.
-  func receive(flags: Int32 = 0) -> [UInt8]? {
+  public func receive(flags: Int32 = 0) -> [UInt8]? {
     var buffer = [UInt8](repeating: 0, count: 1 << 18)
     var control = [UInt8](repeating: 0, count: 64)
     let capacity = buffer.count
@@ -53,10 +53,10 @@ final class DatagramReceiver {
     }
   }
 
-  func receiveText() -> String { String(decoding: receive() ?? [], as: UTF8.self) }
+  public func receiveText() -> String { String(decoding: receive() ?? [], as: UTF8.self) }
 
   /// A datagram that is there already.
-  func receiveTextIfAny() -> String? { receive(flags: Int32(MSG_DONTWAIT)).map { String(decoding: $0, as: UTF8.self) } }
+  public func receiveTextIfAny() -> String? { receive(flags: Int32(MSG_DONTWAIT)).map { String(decoding: $0, as: UTF8.self) } }
 
   private func contents(of file: Int32) -> [UInt8] {
     defer { close(file) }
@@ -68,4 +68,4 @@ final class DatagramReceiver {
 }
 
 /// A path for a socket that no other test uses.
-func temporarySocketPath() -> String { "/tmp/rodpod-test-\(getpid())-\(UInt32.random(in: 0 ... .max))" }
+public func temporarySocketPath() -> String { "/tmp/rodpod-test-\(getpid())-\(UInt32.random(in: 0 ... .max))" }
