@@ -60,7 +60,7 @@ public struct Explanation: Sendable {
   public var nearest: [RequestedList.Entry] = []
   /// What its score is the sum of; nil when nothing is known of what the user did.
   public var parts: ScoreParts?
-  /// The ID embedding's share of its vector, the rest being the content's: see ``ModelSnapshot/idShare(_:)``.
+  /// The ID embedding's share of its vector, the rest being the content's: see `ModelSnapshot.idShare(_:)`.
   public var idShare: Float?
 }
 

@@ -8,7 +8,7 @@ public struct ObjectiveConfiguration: Sendable, Equatable {
   public var negatives: NegativeSampling
   /// n.
   public var negativesPerTarget: Int
-  /// See ``NegativeSampler/rankTemperature``.
+  /// See `NegativeSampler.rankTemperature`.
   public var rankTemperature: Float
   public var form: PreferenceForm
   /// β.
