@@ -160,6 +160,11 @@ let package = Package(
   ]
 )
 
+// The documentation of the modules: `make docs`. Nothing that is built needs it.
+if Context.environment["RODPOD_DOCS"] != nil {
+  package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
+}
+
 // Coverage-guided fuzzing has a main program of libFuzzer's: `make fuzz`.
 if isFuzzed {
   package.targets.append(

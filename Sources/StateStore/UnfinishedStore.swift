@@ -14,7 +14,7 @@ public final class UnfinishedStore: Sendable {
   /// Makes the folder (0700) when it is missing.
   ///
   /// Throws `.notEmpty` when it holds a store or other things, which are left as they are, `.inUse` when another process is filling one
-  /// there, or what ``StateStore/open(at:options:)`` throws.
+  /// there, or what `StateStore.open(at:options:)` throws.
   public init(folder: String, options: StateStore.Options = StateStore.Options()) throws(StateStoreError) {
     self.folder = folder
     isFolderNew = try PosixFile.makeFolder(folder)

@@ -29,7 +29,8 @@ extension DaemonProcessTests {
     private func text(_ id: String, in page: String) throws -> String {
       let start = try #require(page.range(of: "id=\"\(id)\""), "no element \(id)")
       let content = page[start.upperBound...].drop { $0 != ">" }.dropFirst()
-      let end = ["</tbody>", "</p>", "</div></div>", "</span>"].compactMap { content.range(of: $0)?.lowerBound }.min()
+      let ends = page[..<start.lowerBound].hasSuffix("<tbody ") ? ["</tbody>"] : ["</p>", "</div></div>", "</span>"]
+      let end = ends.compactMap { content.range(of: $0)?.lowerBound }.min()
       return String(content[..<(end ?? content.endIndex)].replacing(/<[^>]*>/, with: " "))
     }
 
@@ -81,7 +82,10 @@ extension DaemonProcessTests {
       #expect(sequence.contains("Item &lt;b&gt;7&lt;/b&gt; &amp; more") && sequence.contains("view") && sequence.contains("2023-11-1"))
       let list = try text("list", in: page)
       #expect(list.contains("Item &lt;b&gt;"))
-      #expect(list.contains(/\(-?[01]\.\d\d\)/), "the nearest items with their similarities")
+      #expect(list.contains(/near .*\(-?[01]\.\d\d\)/), "the nearest items with their similarities")
+      #expect(list.contains(/-?\d+\.\d\d by the sequence, -?\d+\.\d\d by neighbours, -?\d+\.\d\d by itself; vector \d+ % ID, \d+ % content/))
+      let changes = try text("changes", in: page)
+      #expect(changes.contains(/left +Item .* \(\d+\)/) && changes.contains("ago"), "\(changes)")
       withExtendedLifetime(daemon) {}
     }
 

@@ -27,6 +27,16 @@ public struct RankedItem: Sendable, Equatable {
   }
 }
 
+/// What f(s, i) is the sum of.
+public struct ScoreParts: Sendable, Equatable {
+  /// h(s)·v(i): how well the item fits what the encoder makes of the sequence.
+  public var encoder: Float
+  /// b(i): the item's bias.
+  public var bias: Float
+  /// What the neighbourhood adds; 0 without counts of the item beside the sequence's.
+  public var neighborhood: Float
+}
+
 /// The exact top of the whole catalogue for a batch of users: a search in 8 bits finds the rows that may be in it, whose scores are then
 /// computed; no vector of all scores is ever in memory.
 public final class TopKRanker {
@@ -84,6 +94,23 @@ public final class TopKRanker {
       }
     }
     return result
+  }
+
+  /// The parts of some rows' scores for one user.
+  ///
+  /// - Returns: one a row, nil in place of nil; all are nil when nothing of the context is known.
+  public func scoreParts(
+    of rows: [Int32?], _ request: RankingRequest, snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
+  ) -> [ScoreParts?] {
+    let (hidden, slots, contexts) = encode([request], snapshot, lookup)
+    guard !slots.isEmpty else { return rows.map { _ in nil } }
+    let boosts = Dictionary(uniqueKeysWithValues: boosts(contexts[0], snapshot).map { ($0.row, $0.addition) })
+    return rows.map { row in
+      row.map { row in
+        ScoreParts(
+          encoder: dot(hidden, 0, snapshot.vectors, Int(row)), bias: snapshot.bias[0, Int(row)], neighborhood: boosts[row, default: 0])
+      }
+    }
   }
 
   private func reserve(count: Int, rows: Int) {
