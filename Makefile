@@ -30,19 +30,19 @@ torture: test-dependencies
 	  swift test -c release --skip-build --filter 'KillTests|FaultTests'
 
 # Coverage-guided fuzzing (libFuzzer, with AddressSanitizer) of all that reads bytes from outside; what is found lies in .build-fuzz.
-# It goes on from its own corpus there and from the one that is kept in Tests/Fuzz/corpus: `make fuzz-corpus` adds what covers more, if it is
+# It goes on from its own corpus there and from the one that is kept in Tests/Fixtures/fuzz: `make fuzz-corpus` adds what covers more, if it is
 # small, and a finding is added by hand once it is mended.
 FUZZ_TARGETS ?= interactions items settings records checkpoint http
 FUZZ_RUNS ?= 2000000
 FUZZ = RODPOD_FUZZ_TARGET=$$target RODPOD_FUZZ_SEEDS=$$corpus .build-fuzz/release/rodpod-fuzz
 fuzz: dependencies
 	RODPOD_FUZZ=1 RODPOD_CHECKED=1 $(BUILD) --sanitize fuzzer --sanitize address --scratch-path .build-fuzz --product rodpod-fuzz
-	@for target in $(FUZZ_TARGETS); do echo "fuzzing $$target"; corpus=.build-fuzz/corpus/$$target; kept=Tests/Fuzz/corpus/$$target; \
+	@for target in $(FUZZ_TARGETS); do echo "fuzzing $$target"; corpus=.build-fuzz/corpus/$$target; kept=Tests/Fixtures/fuzz/$$target; \
 	  mkdir -p $$corpus $$kept; $(FUZZ) -runs=$(FUZZ_RUNS) -timeout=10 -print_final_stats=1 -artifact_prefix=.build-fuzz/$$target- \
 	    $$corpus $$kept || exit 1; done
 
 fuzz-corpus:
-	@for target in $(FUZZ_TARGETS); do corpus=.build-fuzz/corpus/$$target; kept=Tests/Fuzz/corpus/$$target; mkdir -p $$kept; \
+	@for target in $(FUZZ_TARGETS); do corpus=.build-fuzz/corpus/$$target; kept=Tests/Fixtures/fuzz/$$target; mkdir -p $$kept; \
 	  $(FUZZ) -merge=1 -max_len=256 $$kept $$corpus || exit 1; done
 
 # The tests, but for those of processes, with a sanitizer each.

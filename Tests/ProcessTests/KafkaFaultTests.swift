@@ -22,7 +22,7 @@ extension DaemonProcessTests {
       let installation = try Installation(
         bootstrapServers: cluster.bootstrapServers,
         configuration: [
-          "kafka.properties": "{reconnect.backoff.max.ms: 200, retry.backoff.ms: 20, topic.metadata.refresh.interval.ms: 500}",
+          "kafka.properties": "{reconnect.backoff.max.ms: 200, retry.backoff.ms: 20, fetch.error.backoff.ms: 20, topic.metadata.refresh.interval.ms: 500}",
         ])
       for name in ["interactions", "items", "recommendations", "dead_letters"] {
         try cluster.createTopic(installation.topic(name), partitionCount: partitions)

@@ -47,6 +47,10 @@ extension DaemonProcessTests {
       }
       try installation.produce(views + [Record("u", "<script>no JSON")], to: "interactions")
       try await installation.waitUntilSettled()
+      // A second list, which the first one's item leaves.
+      try installation.produce(
+        [Record(Events.Interaction(user: "u 1&", item: "i-0", type: 0, time: 1_700_000_000_100), type: "view")], to: "interactions")
+      try await installation.waitUntilSettled()
       try await waitUntil("a checkpoint and two points of quality are shown") {
         guard let status = try installation.ask("/status.json")?.json(), let now = status["now"] as? [String: Any] else { return false }
         let points = (status["history"] as? [[String: Any]] ?? []).filter { $0["model"] != nil }
@@ -67,7 +71,7 @@ extension DaemonProcessTests {
       ] {
         #expect(page.contains(">\(label)<"), "\(label)")
       }
-      #expect(page.contains("61 in all"))
+      #expect(page.contains("62 in all"))
       // Lines are drawn: rodpod's and the baseline's.
       #expect(page.contains(#"<path class="model" d="M"#))
       #expect(page.contains(#"<path class="other" d="M"#))
@@ -77,7 +81,7 @@ extension DaemonProcessTests {
       #expect(samples.contains("\(installation.topic("interactions"))[0]@40"))
       #expect(try text("events", in: page).contains("checkpoint"))
 
-      #expect(try text("answer", in: page).contains("10 interactions kept; the published list"))
+      #expect(try text("answer", in: page).contains("11 interactions kept; the published list"))
       let sequence = try text("sequence", in: page)
       #expect(sequence.contains("Item &lt;b&gt;7&lt;/b&gt; &amp; more") && sequence.contains("view") && sequence.contains("2023-11-1"))
       let list = try text("list", in: page)

@@ -10,11 +10,11 @@ final class Terminal {
   private let line: FileHandle
   private var received: [UInt8] = []
 
-  /// All that was drawn so far.
+  /// All that was drawn so far, without carriage returns: the terminal adds some of its own.
   var drawn: String {
     var buffer = [UInt8](repeating: 0, count: 1 << 14)
     while case let count = read(keyboard.fileDescriptor, &buffer, buffer.count), count > 0 { received += buffer[..<count] }
-    return String(decoding: received, as: UTF8.self)
+    return String(decoding: received.filter { $0 != UInt8(ascii: "\r") }, as: UTF8.self)
   }
 
   /// How the terminal treats what is typed.

@@ -10,7 +10,6 @@ extension DaemonProcessTests {
 
     private func lines(of screen: Substring) -> [String] {
       screen.replacing("\u{1B}[K", with: "").replacing("\u{1B}[J", with: "").components(separatedBy: "\n")
-        .map { $0.trimmingCharacters(in: ["\r"]) }
     }
 
     /// Each screen that was drawn whole.
