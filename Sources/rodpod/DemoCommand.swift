@@ -240,6 +240,8 @@ final class DemoDisplay {
     print("rodpod plays \(stream.history.count) ratings of \(stream.history.itemCount) films by \(stream.history.userCount) users, in time order.")
     print("Each rating is scored against what its user had been recommended, then learned from.")
     print(page.map { "Status page: \($0)\n" } ?? "")
+    // Into a file or a pipe at once, too.
+    fflush(nil)
   }
 
   func show(_ totals: PipelineMetrics.Totals, _ player: DemoPlayer, _ lists: PublishedLists, elapsed: Duration) {
@@ -255,6 +257,7 @@ final class DemoDisplay {
       if let (user, list) = userOfTheMoment(player, lists) {
         print("         user \(user): \(list.items.prefix(3).map { stream.title($0.item) }.joined(separator: " | "))")
       }
+      fflush(nil)
       return
     }
     var lines = [

@@ -72,7 +72,9 @@ extension DaemonProcessTests {
     @Test func theDashboardAndTheAlertsNameMetricsThatThereAre() async throws {
       let wanted = metricNames(try text("config/grafana/rodpod.json") + text("config/prometheus/rodpod.rules.yaml"))
       #expect(wanted.count > 25)
-      let installation = try Installation(bootstrapServers: try await Broker.shared().bootstrapServers)
+      // Some figures are of experts.
+      let installation = try Installation(
+        bootstrapServers: try await Broker.shared().bootstrapServers, configuration: ["model.experts": "2"])
       let daemon = try await installation.startAndWait()
       let items = (0..<40).map { Record("i-\($0)", #"{"item":"i-\#($0)","categories":["c-\#($0 % 3)"]}"#) }
       try installation.produce(items, to: "items")

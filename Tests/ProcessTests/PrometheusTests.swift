@@ -10,7 +10,8 @@ extension DaemonProcessTests {
   struct PrometheusTests {
     /// A daemon all of whose metrics have a value.
     private func startWithFigures() async throws -> (Installation, ChildProcess) {
-      let installation = try Installation(bootstrapServers: try await Broker.shared().bootstrapServers)
+      let installation = try Installation(
+        bootstrapServers: try await Broker.shared().bootstrapServers, configuration: ["model.experts": "2"])
       let daemon = try await installation.startAndWait()
       try installation.produce((0..<20).map { Record(Events.ItemDescription(item: "i-\($0)")) }, to: "items")
       try await installation.waitUntilRankable(20)
