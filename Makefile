@@ -10,7 +10,7 @@ TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BUILD := swift build -c release
 
-.PHONY: demo test torture fuzz fuzz-corpus sanitize sbom build deb check-deb check-rules bench bench-peers build-bench quality broker dependencies \
+.PHONY: demo test torture fuzz fuzz-corpus sanitize sbom build docs deb check-deb check-rules bench bench-peers build-bench quality broker dependencies \
   test-dependencies clean
 
 demo: build
@@ -77,6 +77,15 @@ build-bench: dependencies broker
 quality: build
 	Benchmarks/quality.py $(if $(BEAUTY),--beauty $(BEAUTY)) $(if $(DIGINETICA),--diginetica $(DIGINETICA)) \
 	  $(if $(MOVIELENS),--movielens $(MOVIELENS)) $(if $(ONLY),--only $(ONLY))
+
+# The modules' documentation, each in a folder of .build-docs/html; a warning of DocC is an error, but a parameter
+# whose name says all may go without words.
+MODULES := Kernels LMDB Kafka DaemonSupport Settings Events StateStore Recommender Datasets Pipeline Backtest AdminAPI
+docs: dependencies
+	@for module in $(MODULES); do echo "documenting $$module"; mkdir -p .build-docs/html/$$module; \
+	  RODPOD_DOCS=1 swift package -c release --allow-writing-to-directory .build-docs/html generate-documentation \
+	    --target $$module --warnings-as-errors --disable-parameters-and-returns-validation --disable-indexing --transform-for-static-hosting --hosting-base-path $$module \
+	    --output-path .build-docs/html/$$module || exit 1; done
 
 # The Debian package, in dist/.
 deb: dependencies

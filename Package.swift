@@ -62,8 +62,10 @@ let package = Package(
       name: "CSimdjson", cxxSettings: [.unsafeFlags(["-std=c++17"])],
       linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
 
+    .target(name: "CQuantizedSearch"),
+
     // Layer 1: thin wrappers and kernels.
-    library("Kernels", ["COneDNN"], settings: numeric),
+    library("Kernels", ["COneDNN", "CQuantizedSearch"], settings: numeric),
     library("LMDB", ["CLMDB"]),
     library("Kafka", ["CRdKafka"]),
     library(
@@ -157,6 +159,11 @@ let package = Package(
       ]),
   ]
 )
+
+// The documentation of the modules: `make docs`. Nothing that is built needs it.
+if Context.environment["RODPOD_DOCS"] != nil {
+  package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
+}
 
 // Coverage-guided fuzzing has a main program of libFuzzer's: `make fuzz`.
 if isFuzzed {

@@ -45,7 +45,7 @@ public struct ListOptions: Sendable, Equatable {
   public var categories: [String]
   /// Items that are left out.
   public var excluded: [String]
-  /// Whether each item says which of the user's items are nearest to it.
+  /// Whether each item says why it is in the list.
   public var explains: Bool
 
   public init(limit: Int = ListOptions.defaultLimit, categories: [String] = [], excluded: [String] = [], explains: Bool = false) {
@@ -86,12 +86,46 @@ public struct ScoredItem: Codable, Sendable, Equatable {
   public var score: Double
   /// The items of the user's sequence that are nearest to it in the model's space, with their cosine similarities; nil unless asked for.
   public var nearest: [ScoredItem]?
+  /// What the newest model's score is the sum of; nil unless asked for and something is known of what the user did.
+  public var parts: Parts?
+  /// The ID embedding's share of the item's vector, the rest being the content's; nil unless asked for.
+  public var idShare: Double?
 
-  public init(item: String, title: String? = nil, score: Double, nearest: [ScoredItem]? = nil) {
+  /// What a score is the sum of.
+  public struct Parts: Codable, Sendable, Equatable {
+    /// How well the item fits what the encoder makes of the sequence.
+    public var encoder: Double
+    /// The item's own bias.
+    public var bias: Double
+    /// What the counts of the neighbourhood add.
+    public var neighborhood: Double
+
+    public init(encoder: Double, bias: Double, neighborhood: Double) {
+      self.encoder = encoder
+      self.bias = bias
+      self.neighborhood = neighborhood
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case encoder, bias
+      case neighborhood = "neighbourhood"
+    }
+  }
+
+  public init(
+    item: String, title: String? = nil, score: Double, nearest: [ScoredItem]? = nil, parts: Parts? = nil, idShare: Double? = nil
+  ) {
     self.item = item
     self.title = title
     self.score = score
     self.nearest = nearest
+    self.parts = parts
+    self.idShare = idShare
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case item, title, score, nearest, parts
+    case idShare = "id_share"
   }
 }
 
@@ -139,6 +173,46 @@ public struct UserDetails: Codable, Sendable, Equatable {
   public var user: String
   /// The last interactions, the newest first.
   public var sequence: [Interaction]
+  /// How the published list changed lately, the newest change first. Only the newest lists since the daemon's start are remembered.
+  public var changes: [Change]
+
+  /// How a published list differs from the one before it.
+  public struct Change: Codable, Sendable, Equatable {
+    /// Of the list that came.
+    public var revision: UInt64
+    public var model: UInt64
+    public var generatedAt: Date
+    /// The items that came, moved or left.
+    public var moves: [Move]
+
+    public init(revision: UInt64, model: UInt64, generatedAt: Date, moves: [Move]) {
+      self.revision = revision
+      self.model = model
+      self.generatedAt = generatedAt
+      self.moves = moves
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case revision, model, moves
+      case generatedAt = "generated_at"
+    }
+  }
+
+  /// An item that stands elsewhere in the list than before.
+  public struct Move: Codable, Sendable, Equatable {
+    public var item: String
+    public var title: String?
+    /// The places, from 1; nil where the list does not have the item.
+    public var from: Int?
+    public var to: Int?
+
+    public init(item: String, title: String? = nil, from: Int?, to: Int?) {
+      self.item = item
+      self.title = title
+      self.from = from
+      self.to = to
+    }
+  }
 
   /// One interaction.
   public struct Interaction: Codable, Sendable, Equatable {
@@ -156,9 +230,10 @@ public struct UserDetails: Codable, Sendable, Equatable {
     }
   }
 
-  public init(user: String, sequence: [Interaction]) {
+  public init(user: String, sequence: [Interaction], changes: [Change] = []) {
     self.user = user
     self.sequence = sequence
+    self.changes = changes
   }
 }
 

@@ -18,7 +18,7 @@ public struct BacktestData: Sendable {
   ///   - interactions: one file, or one for each period.
   ///   - items: the item table whose rows the feature matrices follow.
   ///   - features: modality name and `.npy` file.
-  /// - Throws: ``DatasetError`` of the first line that is wrong; ``BacktestError`` when the files do not fit each other.
+  /// - Throws: `DatasetError` of the first line that is wrong; ``BacktestError`` when the files do not fit each other.
   public static func read(
     interactions: [String], items path: String? = nil, features: [(name: String, path: String)] = [], onProgress: (Int) -> Void = { _ in }
   ) throws -> BacktestData {

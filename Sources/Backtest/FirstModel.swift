@@ -7,7 +7,7 @@ public import Settings
 
 /// A first model from a shop's history, in a new store that a daemon then goes on with.
 ///
-/// The model is trained as in a replay that goes on from a history: ``LearnerRun``.
+/// The model is trained as in a replay that goes on from a history: `LearnerRun`.
 public struct FirstModel: Sendable {
   /// `store.path` is the new store.
   public var settings: Settings
@@ -29,7 +29,7 @@ public struct FirstModel: Sendable {
   /// Checks the history, fills the store, trains, and writes the checkpoint. Until then, and when that fails, there is no store.
   ///
   /// - Parameter now: milliseconds since 1970, which no interaction may be ahead of by more than `events.max_future_ms`.
-  /// - Throws: ``BacktestError`` when the data don't fit the configuration or each other; ``PipelineError``.
+  /// - Throws: ``BacktestError`` when the data don't fit the configuration or each other; `PipelineError`.
   public func train(
     _ data: BacktestData, now: Int64, logger: Logger, progress: @escaping (Backtest.Progress) -> Void = { _ in }
   ) throws -> FirstModelReport {

@@ -5,7 +5,7 @@ public enum Timestamp {
   /// From here on a number is in microseconds: as milliseconds it is the year 5138, as microseconds March 1973.
   public static let microsecondsFrom = 100_000_000_000_000.0
 
-  /// A Unix time, in seconds, milliseconds or microseconds by its size (see ``millisecondsFrom``). Beyond what fits the result saturates.
+  /// A Unix time, in seconds, milliseconds or microseconds by its size (see `millisecondsFrom`). Beyond what fits the result saturates.
   public static func milliseconds(unix number: Double) -> Int64 {
     let milliseconds =
       switch abs(number) {
@@ -16,7 +16,7 @@ public enum Timestamp {
     return Int64(exactly: milliseconds) ?? (milliseconds < 0 ? .min : .max)
   }
 
-  /// A Unix time, in seconds, milliseconds or microseconds by its size (see ``millisecondsFrom``).
+  /// A Unix time, in seconds, milliseconds or microseconds by its size (see `millisecondsFrom`).
   public static func milliseconds(unix number: Int64) -> Int64 {
     switch number.magnitude {
     case ..<UInt64(millisecondsFrom): number * 1000

@@ -70,7 +70,7 @@ public func attentionForward(
   }
 }
 
-/// The backward of ``attentionForward``: dq, dk and dv are overwritten.
+/// The backward of `attentionForward`: dq, dk and dv are overwritten.
 public func attentionBackward(
   dq: Matrix, dk: Matrix, dv: Matrix, _ dOutput: Matrix, probabilities: Matrix, q: Matrix, k: Matrix, v: Matrix, headCount: Int,
   sequences: PackedSequences, scratch: Matrix

@@ -35,7 +35,7 @@ public func addBias(_ x: Matrix, _ bias: Matrix) {
   }
 }
 
-/// gradient += the sum of dx's rows: the backward of ``addBias``. gradient (1, columns).
+/// gradient += the sum of dx's rows: the backward of `addBias`. gradient (1, columns).
 public func addColumnSums(_ gradient: Matrix, _ dx: Matrix) {
   precondition(gradient.columns == dx.columns)
   for i in 0..<dx.rows { accumulate(gradient.pointer, 1, dx.row(i), dx.columns) }
@@ -85,7 +85,7 @@ public func gather(_ target: Matrix, from source: Matrix, _ indices: [Int32]) {
   }
 }
 
-/// Row indices[i] of target += row i of source; negative indices are left out: the backward of ``gather``.
+/// Row indices[i] of target += row i of source; negative indices are left out: the backward of `gather`.
 public func scatterAdd(_ target: Matrix, _ source: Matrix, _ indices: [Int32]) {
   precondition(source.rows == indices.count && target.columns == source.columns)
   for (i, index) in indices.enumerated() where index >= 0 {

@@ -12,6 +12,8 @@ import CLMDB
 /// - one open a process, one writing process: `StoreLock`;
 /// - no `MDB_WRITEMAP` (a full disk would be SIGBUS), no `MDB_NOSYNC` (a power cut could corrupt), `MDB_NOTLS` always (a reader may move
 ///   between threads);
+/// - `MDB_NOMETASYNC`: a commit waits for the disk once instead of twice, and a power cut may undo the last one, but none before it, until
+///   ``sync()``;
 /// - the map grows only with no transaction open in this process: `gate`;
 /// - a write transaction stays on one thread: it lives inside a synchronous closure;
 /// - not over a fork, not on a network file system: the caller.
@@ -45,6 +47,8 @@ public final class Environment: @unchecked Sendable {
     public let usedBytes: Int
     /// Pages among them that are free to be used again.
     public let freeBytes: Int
+    /// Write transactions that were ever committed.
+    public let commitCount: Int
   }
 
   public let path: String
@@ -75,7 +79,7 @@ public final class Environment: @unchecked Sendable {
       try check(mdb_env_set_maxreaders(environment, UInt32(options.maximumReaders)), "setting the number of readers")
       // A reader takes the size that the writer has stored.
       if !options.isReadOnly { try check(mdb_env_set_mapsize(environment, options.mapSize), "setting the map size") }
-      let flags = UInt32(MDB_NOTLS) | (options.isReadOnly ? UInt32(MDB_RDONLY) : 0)
+      let flags = UInt32(MDB_NOTLS | MDB_NOMETASYNC) | (options.isReadOnly ? UInt32(MDB_RDONLY) : 0)
       try check(mdb_env_open(environment, path, flags, 0o600), "opening \(path)")
     } catch {
       mdb_env_close(environment)
@@ -88,6 +92,7 @@ public final class Environment: @unchecked Sendable {
   }
 
   deinit {
+    if !isReadOnly { mdb_env_sync(handle, 1) }
     mdb_env_close(handle)
   }
 
@@ -211,9 +216,13 @@ public final class Environment: @unchecked Sendable {
         return true
       }
       let pageSize = Int(statistics.ms_psize)
-      return Usage(mapSize: info.me_mapsize, usedBytes: (info.me_last_pgno + 1) * pageSize, freeBytes: freePages * pageSize)
+      return Usage(mapSize: info.me_mapsize, usedBytes: (info.me_last_pgno + 1) * pageSize, freeBytes: freePages * pageSize,
+        commitCount: info.me_last_txnid)
     }
   }
+
+  /// From here on no power cut undoes what is committed.
+  public func sync() throws(LMDBError) { try check(mdb_env_sync(handle, 1), "syncing \(path)") }
 
   /// Writes a compacted copy, consistent while the store is in use, to a new file (0600) and syncs it. Throws when the file exists.
   public func copyCompact(toFile file: String) throws(LMDBError) {

@@ -23,6 +23,7 @@ public final class Daemon: Sendable {
   private let rankerWork = WorkSignal()
   private let housekeepingWork = WorkSignal()
   private let requests: RequestService
+  private let recentLists = RecentLists()
   private let isStopping = Atomic(false)
   private let threads = Mutex<[DedicatedThread]>([])
   private let firstFailure = Mutex<PipelineError?>(nil)
@@ -80,7 +81,7 @@ public final class Daemon: Sendable {
       heartbeat: watchdog.register("learner", bound: .seconds(120)), work: learnerWork, ranks: ranks,
       onSnapshot: { [rankerWork] in rankerWork.wake() })
     nonisolated(unsafe) let ranker = try RankerService(
-      ranking: Ranking(store: store, settings: settings), settings: live, shared: shared, metrics: metrics, logger: logger.for("ranker"),
+      ranking: Ranking(store: store, settings: settings, recentLists: recentLists), settings: live, shared: shared, metrics: metrics, logger: logger.for("ranker"),
       heartbeat: watchdog.register("ranker", bound: .seconds(60)), work: rankerWork)
     nonisolated(unsafe) let housekeeping = Housekeeping(
       store: store, settings: live, metrics: metrics, logger: logger.for("housekeeping"), work: housekeepingWork)
@@ -191,6 +192,15 @@ public final class Daemon: Sendable {
     let snapshot = snapshot
     return try await requests.perform { try $0.similar(to: item, filter, snapshot: snapshot) }
   }
+
+  /// Why each of a list's items is in it, by the newest snapshot and what the user did up to now; in the list's order.
+  public func explain(_ list: RequestedList, to user: String) async throws(PipelineError) -> [Explanation] {
+    let snapshot = snapshot
+    return try await requests.perform { try $0.explain(list.items.map(\.item), to: user, snapshot: snapshot) }
+  }
+
+  /// How the user's published list changed since the daemon's start, as far as the newest lists of all users tell; the newest change first.
+  public func listChanges(of user: String, limit: Int) -> [ListChange] { recentLists.changes(of: user, limit: limit) }
 
   private func popularList(_ filter: ListFilter) throws(StateStoreError) -> RequestedList {
     let popular = shared.popular

@@ -10,7 +10,7 @@ public struct EventValidation: ~Copyable {
   private var items: ItemDecoder
   private let kind: Kind
 
-  /// - Throws: ``InvalidPointer`` if a field's pointer in the settings is none.
+  /// - Throws: `InvalidPointer` if a field's pointer in the settings is none.
   public init(_ kind: Kind, settings: Settings) throws(InvalidPointer) {
     let interactions = try InteractionDecoder(InteractionDecoder.Configuration(settings))
     let items = try ItemDecoder(ItemDecoder.Configuration(settings, dimensions: [:]))
@@ -28,7 +28,7 @@ public struct EventValidation: ~Copyable {
   ///   - timestamp: the record's own, in milliseconds since 1970; without it, now.
   ///   - now: milliseconds since 1970, from which the future is counted.
   /// - Returns: the id that keys the record: of the user, or of the item; nil for an event that is passed over.
-  /// - Throws: ``Rejection``: why the message would not be accepted.
+  /// - Throws: `Rejection`: why the message would not be accepted.
   @discardableResult
   public mutating func check(
     _ message: RawSpan?, key: RawSpan?, attributes: CloudEventAttributes? = nil, timestamp: Int64? = nil, now: Int64

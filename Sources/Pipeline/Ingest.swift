@@ -75,7 +75,7 @@ final class Ingest {
     let reach = UInt64(4 * limit)
     try store.forEachJournalRecord(from: next > reach ? next - reach : 1, upTo: next) { record in
       guard case .interaction(let example) = record.entry else { return }
-      guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else { return }
+      guard share.admit(example.user, example.target.item.rawValue) else { return }
       quality.count(example.target.item, isRepeat: example.context.contains { $0.item == example.target.item })
       streamTime = max(streamTime, example.target.time)
     }
@@ -174,7 +174,7 @@ final class Ingest {
     let excluded = own.filter { excludes($0.type) }.map { Int32(bitPattern: $0.item.rawValue) }
     let pool = try transaction.pool(of: user)
     return PrequentialCase(
-      user: UserFingerprint(user).number, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,
+      user: user, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,
       poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil,
       excluded: excluded.contains(Int32(bitPattern: item.rawValue)) ? nil : excluded)
   }

@@ -12,7 +12,10 @@ extension Settings.Kafka {
     var result = [
       "group.id": groupID, "partition.assignment.strategy": "range",
       "auto.offset.reset": startAt == .earliest ? "earliest" : "latest",
-      "queued.max.messages.kbytes": String(max(1, queuedMaxBytes / 1024)), "fetch.wait.max.ms": "100",
+      "queued.max.messages.kbytes": String(max(1, queuedMaxBytes / 1024)),
+      // A broker that answers as soon as it has one event makes a round trip of nearly every event, at the cost of a third of a core at 2,000
+      // events a second on either side. So it gathers them, but not for long.
+      "fetch.min.bytes": "65536", "fetch.wait.max.ms": "10",
     ]
     // Static membership: a restarted daemon takes its partitions up again without a rebalance.
     if !groupInstanceID.isEmpty { result["group.instance.id"] = groupInstanceID }

@@ -89,7 +89,7 @@ final class Learning {
   private func recallShares() throws(StateStoreError) {
     let window = UInt64(UserShare.window)
     try store.forEachJournalRecord(from: learner.cursor > window ? learner.cursor - window : 1, upTo: learner.cursor) { record in
-      if case .interaction(let example) = record.entry { _ = share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) }
+      if case .interaction(let example) = record.entry { _ = share.admit(example.user, example.target.item.rawValue) }
     }
   }
 
@@ -161,7 +161,7 @@ final class Learning {
       switch record.entry {
       case .interaction(let example):
         guard !zeroWeightTypes.contains(example.target.type.rawValue) else { continue }
-        guard share.admit(UserFingerprint(example.user).number, example.target.item.rawValue) else {
+        guard share.admit(example.user, example.target.item.rawValue) else {
           beyondShare += 1
           continue
         }
@@ -212,7 +212,7 @@ final class Learning {
     var drawn = UserShare(Self.maximumShare(settings), window: max(1, entries.count))
     for entry in entries where !zeroWeightTypes.contains(entry.target.type.rawValue) {
       let example = try example(entry)
-      if drawn.admit(example.user, entry.target.item.rawValue) { examples.append(example) }
+      if drawn.admit(entry.user, entry.target.item.rawValue) { examples.append(example) }
     }
     return examples
   }
@@ -249,7 +249,7 @@ final class Learning {
       if lastGood?.modelVersion == entry.modelVersion { lastGood = replacement }
     }
     let kept = try store.read { (transaction) throws(StateStoreError) in try transaction.checkpoints().map(\.name) }
-    try files.prune(keeping: Set(kept))
+    try prune(keeping: kept)
     forgotten.removeAll()
   }
 
@@ -276,7 +276,13 @@ final class Learning {
     }
     newestEntry = entry
     if lastGood == nil { lastGood = entry }
-    try files.prune(keeping: Set(kept))
+    try prune(keeping: kept)
+  }
+
+  /// Removes the files that the store names no more, once no power cut makes it name them again.
+  private func prune(keeping names: [String]) throws(StateStoreError) {
+    try store.sync()
+    try files.prune(keeping: Set(names))
   }
 
   /// The journal holds the window before the oldest cursor that may be resumed from. The checkpoint that is kept for going back does not

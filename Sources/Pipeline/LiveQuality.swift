@@ -3,8 +3,7 @@ import StateStore
 
 /// One accepted interaction, scored against what the user had been recommended before anything was learned from it (test-then-train).
 struct PrequentialCase: Sendable {
-  /// Tells users apart.
-  var user: UInt64 = 0
+  var user = ""
   var item: StoredItemNumber
   /// Whether the user has the item already: who comes back to it does not make it more popular.
   var isRepeat = false

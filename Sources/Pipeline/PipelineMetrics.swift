@@ -26,7 +26,7 @@ public final class PipelineMetrics: Sendable {
     /// The share of the items that each expert has, by the expert's number; empty without experts.
     public var expertLoad: [Float] = []
     public var modelVersion: UInt64 = 0
-    /// Checkpoints and rollbacks since the start, the newest last; at most ``keptEntries``.
+    /// Checkpoints and rollbacks since the start, the newest last; at most ``PipelineMetrics/keptEntries``.
     public var modelEvents: [ModelEvent] = []
     public var listsPublished: UInt64 = 0
     public var usersRanked: UInt64 = 0
@@ -35,7 +35,7 @@ public final class PipelineMetrics: Sendable {
     public var latency: Latency?
     /// The share of the items that may be recommended which stand in the newest published lists; nil without any.
     public var catalogueCoverage: Double?
-    /// The newest dead letters, the newest last; at most ``keptEntries``.
+    /// The newest dead letters, the newest last; at most ``PipelineMetrics/keptEntries``.
     public var deadLetterSamples: [DeadLetterSample] = []
     public var quality = Quality()
     /// Why consumption stands still; nil while it does not.

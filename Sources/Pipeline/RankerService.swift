@@ -18,6 +18,8 @@ final class RankerService {
   private let work: WorkSignal
   private var producer: Producer
   private var pending: [UInt64: Publication] = [:]
+  /// Lists that the broker has and the store does not know of yet: they are noted with the next pools, or alone when nobody is to be ranked.
+  private var acknowledged: [Publication] = []
   private var nextToken: UInt64 = 1
   private var retryAt = ContinuousClock.now
   /// Whether the store took what was last written to it.
@@ -44,12 +46,13 @@ final class RankerService {
       heartbeat.beat()
       let settings = settings.current
       ranking.settings = settings
-      try settle(producer.poll(timeout: .zero))
+      settle(producer.poll(timeout: .zero))
       var isIdle = true
       // While the broker does not take lists, or the store no pools, they are not made over and over.
       if pending.count < 4 * settings.ranker.batchSize, ContinuousClock.now >= retryAt {
         do {
           isIdle = try !rank()
+          if isIdle { try noteAcknowledged() }
           if ContinuousClock.now - lastGuests >= .seconds(1) {
             lastGuests = .now
             try rankGuests()
@@ -60,11 +63,17 @@ final class RankerService {
         }
       }
       if isIdle {
-        if pending.isEmpty { work.wait(.milliseconds(20)) } else { try settle(producer.poll(timeout: .milliseconds(2))) }
+        if pending.isEmpty { try work.wait(untilDue()) } else { settle(producer.poll(timeout: .milliseconds(2))) }
       }
       if let error = producer.fatalError { try renewProducer(error) }
     }
-    try settle(producer.flush(within: .seconds(5)))
+    settle(producer.flush(within: .seconds(5)))
+    do {
+      try noteAcknowledged()
+      try ranking.endPublishing()
+    } catch let error as StateStoreError where error.isOutOfRoom {
+      standStill(error)
+    }
     if !pending.isEmpty {
       logger.warning("lists are not acknowledged yet: their users are ranked again at the next start", metadata: ["lists": "\(pending.count)"])
     }
@@ -75,8 +84,9 @@ final class RankerService {
   private func rank() throws -> Bool {
     let start = ContinuousClock.now
     let (publications, ranked) = try ranking.rankStale(
-      snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970())
+      snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970(), acknowledged: acknowledged)
     guard ranked > 0 else { return false }
+    acknowledged.removeAll(keepingCapacity: true)
     metrics.ranked(ranked, time: .now - start)
     try publish(publications)
     return true
@@ -118,10 +128,10 @@ final class RankerService {
           case .enqueued: isQueued = true
           case .queueFull:
             heartbeat.beat()
-            try settle(producer.poll(timeout: .milliseconds(50)))
+            settle(producer.poll(timeout: .milliseconds(50)))
             if work.isClosed { return }
           }
-        } catch let error as KafkaError {
+        } catch {
           fail(token, error)
           isQueued = true
         }
@@ -129,29 +139,35 @@ final class RankerService {
     }
   }
 
-  private func settle(_ result: ProducerPollResult) throws {
-    var acknowledged: [Publication] = []
+  private func settle(_ result: ProducerPollResult) {
+    let now = millisecondsSince1970()
+    var times: [Duration] = []
     for report in result.deliveries {
       switch report.result {
       case .success:
-        if let publication = pending.removeValue(forKey: report.token) { acknowledged.append(publication) }
+        guard let publication = pending.removeValue(forKey: report.token) else { continue }
+        acknowledged.append(publication)
+        metrics.delivered(1, failed: 0)
+        if let time = publication.eventTime { times.append(.milliseconds(max(0, now - time))) }
       case .failure(let error): fail(report.token, error)
       }
     }
+    metrics.answered(after: times)
     for error in result.errors {
       logger.log(level: error.code.isRefusal ? .error : .warning, "Kafka reports an error to the producer", metadata: ["error": "\(error)"])
     }
-    let now = millisecondsSince1970()
-    do {
-      try ranking.acknowledge(acknowledged, now: now)
-    } catch let error as StateStoreError where error.isOutOfRoom {
-      ranking.release(acknowledged)
-      standStill(error)
-    }
-    if !acknowledged.isEmpty {
-      metrics.delivered(acknowledged.count, failed: 0)
-      metrics.answered(after: acknowledged.compactMap { publication in publication.eventTime.map { .milliseconds(max(0, now - $0)) } })
-    }
+  }
+
+  private func noteAcknowledged() throws {
+    try ranking.acknowledge(acknowledged, now: millisecondsSince1970())
+    acknowledged.removeAll(keepingCapacity: true)
+  }
+
+  /// How long nobody has to be ranked, as far as is known.
+  private func untilDue() throws -> Duration {
+    let longest = Duration.milliseconds(20)
+    guard ContinuousClock.now >= retryAt, let due = try ranking.nextDueTime() else { return longest }
+    return min(longest, max(.milliseconds(1), .milliseconds(due - millisecondsSince1970())))
   }
 
   private func fail(_ token: UInt64, _ error: KafkaError) {

@@ -11,6 +11,8 @@ struct Publication {
   var recommendation: Recommendation?
   /// The stale mark that is cleared once the broker has it; nil for the guests' list.
   var markSequence: UInt64?
+  /// The list's items, best first; none for a tombstone.
+  var numbers: [StoredItemNumber]
   /// Of the items, to see whether a later list differs.
   var digest: UInt64
   /// When the oldest event was taken in that the list answers, in milliseconds since 1970; nil when it answers none.
@@ -35,11 +37,15 @@ final class Ranking {
   private static let clockTolerance: Int64 = 60_000
   /// Users whose list is on its way to the broker: they are not ranked again before that is settled.
   private(set) var inFlight: Set<String> = []
-  private var coverage = CatalogueCoverage(window: 10_000)
+  /// What a list's revision is more than that before it; nil before the first list. See ``StateStore/beginPublishing()``.
+  private var revisionStep: UInt64?
+  private let recentLists: RecentLists
 
-  init(store: StateStore, settings: Settings) throws(StateStoreError) {
+  /// - Parameter recentLists: takes the lists that the broker has.
+  init(store: StateStore, settings: Settings, recentLists: RecentLists = RecentLists()) throws(StateStoreError) {
     self.store = store
     self.settings = settings
+    self.recentLists = recentLists
     let names = try store.read { (transaction) throws(StateStoreError) in try transaction.interactionTypes() }
     typeNames = names
     excludes = Self.excludes(names, settings)
@@ -62,9 +68,10 @@ final class Ranking {
   /// - Parameters:
   ///   - popular: the popular list's items, for those of whose history nothing is known.
   ///   - now: milliseconds since 1970.
+  ///   - acknowledged: lists that the broker has, as in ``acknowledge(_:now:)``, noted in the same transaction if anybody is ranked.
   /// - Returns: the lists, and how many users were ranked.
   func rankStale(
-    snapshot: ModelSnapshot, popular: [StoredItemNumber], now: Int64
+    snapshot: ModelSnapshot, popular: [StoredItemNumber], now: Int64, acknowledged: [Publication] = []
   ) throws -> (publications: [Publication], ranked: Int) {
     let limit = settings.ranker.batchSize
     let candidates = try store.read { (transaction) throws(StateStoreError) in
@@ -82,6 +89,7 @@ final class Ranking {
       return candidates
     }
     guard !candidates.isEmpty else { return ([], 0) }
+    let step = try beginPublishing()
     let requests = candidates.map { request($0.sequence?.interactions ?? []) }
     let lists = ranker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
     var publications: [Publication] = []
@@ -89,8 +97,9 @@ final class Ranking {
     var settled: [StaleUser] = []
     for (index, candidate) in candidates.enumerated() {
       guard candidate.sequence != nil else {
+        recentLists.remove(candidate.user.user)
         publications.append(
-          Publication(user: candidate.user.user, recommendation: nil, markSequence: candidate.user.mark.sequence, digest: 0))
+          Publication(user: candidate.user.user, recommendation: nil, markSequence: candidate.user.mark.sequence, numbers: [], digest: 0))
         continue
       }
       let items = poolItems(lists[index], snapshot, popular: popular, excluded: requests[index].excluded)
@@ -99,7 +108,7 @@ final class Ranking {
       let previous = candidate.pool?.published
       let isDue = previous.map { $0.digest != digest || now - $0.time >= settings.ranker.maxAge.wholeMilliseconds } ?? true
       let pool = PoolRecord(
-        modelVersion: snapshot.version, revision: candidate.revision + (isDue ? 1 : 0), items: items.map { StoredItemNumber(rawValue: $0.item) },
+        modelVersion: snapshot.version, revision: candidate.revision + (isDue ? step : 0), items: items.map { StoredItemNumber(rawValue: $0.item) },
         scores: items.map(\.score), published: isDue ? nil : previous, madeTime: now)
       pools.append((candidate.user.user, pool))
       if isDue {
@@ -108,7 +117,7 @@ final class Ranking {
             user: candidate.user.user,
             recommendation: recommendation(
               candidate.user.user, published, revision: pool.revision, model: snapshot.version, asOf: candidate.user.mark.asOf, now: now),
-            markSequence: candidate.user.mark.sequence, digest: digest,
+            markSequence: candidate.user.mark.sequence, numbers: published.map { StoredItemNumber(rawValue: $0.item) }, digest: digest,
             eventTime: candidate.user.mark.asOf.isOfStream ? candidate.user.mark.dueTime - settings.ranker.debounce.wholeMilliseconds : nil))
       } else {
         settled.append(candidate.user)
@@ -122,9 +131,24 @@ final class Ranking {
         if try transaction.sequence(of: user) != nil { try transaction.putPool(pool, of: user) }
       }
       for user in settled { try transaction.clearStale(user.user, ifSequence: user.mark.sequence) }
+      try note(acknowledged, now, transaction)
     }
+    landed(acknowledged)
     for publication in publications { inFlight.insert(publication.user) }
     return (publications, candidates.count)
+  }
+
+  private func beginPublishing() throws(StateStoreError) -> UInt64 {
+    if let revisionStep { return revisionStep }
+    let step = try 1 + store.beginPublishing()
+    revisionStep = step
+    return step
+  }
+
+  /// No list goes out any more.
+  func endPublishing() throws(StateStoreError) {
+    if revisionStep != nil { try store.endPublishing() }
+    revisionStep = nil
   }
 
   private func available(_ snapshot: ModelSnapshot) -> ModelSnapshot {
@@ -150,36 +174,52 @@ final class Ranking {
     let digest = Self.digest(items.map(\.item))
     guard digest != pool.record?.published?.digest else { return nil }
     let record = PoolRecord(
-      modelVersion: 0, revision: pool.revision + 1, items: items.map { StoredItemNumber(rawValue: $0.item) }, scores: items.map(\.score),
+      modelVersion: 0, revision: try pool.revision + beginPublishing(), items: items.map { StoredItemNumber(rawValue: $0.item) }, scores: items.map(\.score),
       madeTime: now)
     try store.write { (transaction) throws(StateStoreError) in try transaction.putPool(record, of: key) }
     inFlight.insert(key)
     return Publication(
       user: key, recommendation: recommendation(key, items, revision: record.revision, model: 0, asOf: nil, now: now), markSequence: nil,
-      digest: digest)
+      numbers: record.items, digest: digest)
   }
 
   /// The broker has these lists: their marks are cleared and what was published is noted.
   func acknowledge(_ publications: [Publication], now: Int64) throws {
     guard !publications.isEmpty else { return }
-    try store.write { (transaction) throws(StateStoreError) in
-      for publication in publications {
-        if let sequence = publication.markSequence { try transaction.clearStale(publication.user, ifSequence: sequence) }
-        guard let recommendation = publication.recommendation, var pool = try transaction.pool(of: publication.user) else { continue }
-        pool.published = PoolRecord.Publication(digest: publication.digest, count: recommendation.items.count, time: now)
-        try transaction.putPool(pool, of: publication.user)
-      }
+    try store.write { (transaction) throws(StateStoreError) in try note(publications, now, transaction) }
+    landed(publications)
+  }
+
+  private func note(_ publications: [Publication], _ now: Int64, _ transaction: WriteTransaction) throws(StateStoreError) {
+    for publication in publications {
+      if let sequence = publication.markSequence { try transaction.clearStale(publication.user, ifSequence: sequence) }
+      guard let recommendation = publication.recommendation, var pool = try transaction.pool(of: publication.user) else { continue }
+      pool.published = PoolRecord.Publication(digest: publication.digest, count: recommendation.items.count, time: now)
+      try transaction.putPool(pool, of: publication.user)
     }
+  }
+
+  private func landed(_ publications: [Publication]) {
     for publication in publications {
       inFlight.remove(publication.user)
-      if let list = publication.recommendation { coverage.add(list.items.map(\.item)) }
+      if let list = publication.recommendation {
+        recentLists.add(
+          RecentLists.List(
+            user: publication.user, items: publication.numbers, revision: list.revision, modelVersion: list.model, madeTime: list.generatedAt))
+      }
     }
+  }
+
+  /// When the next user is due, in milliseconds since 1970; nil when nobody is.
+  func nextDueTime() throws(StateStoreError) -> Int64? {
+    try store.read { (transaction) throws(StateStoreError) in try transaction.nextDueTime() }
   }
 
   /// The share of the items that may be recommended which stand in the newest published lists; nil without any.
   var catalogueCoverage: Double? {
     let items = catalogue.allowed.count { $0 }
-    return items > 0 && coverage.itemCount > 0 ? min(1, Double(coverage.itemCount) / Double(items)) : nil
+    let shown = recentLists.itemCount
+    return items > 0 && shown > 0 ? min(1, Double(shown) / Double(items)) : nil
   }
 
   /// These lists did not reach the broker: their users stay marked and are ranked again.
@@ -238,13 +278,34 @@ final class Ranking {
   /// - Returns: nil when the item is not in the catalogue, or not in the snapshot yet.
   func similar(to id: String, _ filter: ListFilter, snapshot: ModelSnapshot) throws(StateStoreError) -> [RequestedList.Entry]? {
     try store.read { (transaction) throws(StateStoreError) -> [RequestedList.Entry]? in
-      guard let item = try transaction.item(id: id), let row = item.row, Int(row) < snapshot.rowCount,
-        snapshot.owners[Int(row)] == item.number.rawValue
-      else { return nil }
-      let similar = snapshot.similar(to: Int32(bitPattern: row), count: snapshot.rowCount).lazy.compactMap { pair in
+      guard let item = try transaction.item(id: id), let row = snapshot.row(of: item) else { return nil }
+      let similar = snapshot.similar(to: row, count: snapshot.rowCount).lazy.compactMap { pair in
         snapshot.owners[Int(pair.row)].map { (StoredItemNumber(rawValue: $0), pair.similarity) }
       }
       return try transaction.select(similar, filter, categoryCap: 0)
+    }
+  }
+
+  /// Why each of these items would be in the user's list, by this snapshot and what the user did up to now.
+  ///
+  /// - Returns: one an item, empty for one that the snapshot does not have.
+  func explain(_ items: [CatalogueItem], to user: String, snapshot: ModelSnapshot) throws(StateStoreError) -> [Explanation] {
+    try store.read { (transaction) throws(StateStoreError) -> [Explanation] in
+      try catalogue.follow(transaction)
+      let request = self.request(try transaction.sequence(of: user)?.interactions ?? [])
+      var history: [(item: CatalogueItem, row: Int32)] = []
+      for number in Set(request.events.map(\.item)) {
+        guard let item = try transaction.item(StoredItemNumber(rawValue: number)), let row = snapshot.row(of: item) else { continue }
+        history.append((item, row))
+      }
+      let rows = items.map(snapshot.row(of:))
+      let parts = ranker.scoreParts(of: rows, request, snapshot: snapshot, lookup: catalogue.row(of:))
+      return zip(rows, parts).map { row, parts in
+        guard let row else { return Explanation() }
+        let nearest = history.map { RequestedList.Entry(item: $0.item, score: snapshot.similarity(row, $0.row)) }
+        return Explanation(
+          nearest: Array(nearest.sorted { $0.score > $1.score }.prefix(Explanation.nearestItems)), parts: parts, idShare: snapshot.idShare(row))
+      }
     }
   }
 
@@ -304,6 +365,14 @@ final class Ranking {
     items.reduce(14_695_981_039_346_656_037) { hash, item in
       (0..<4).reduce(hash) { ($0 ^ UInt64(item >> (8 * UInt32($1)) & 0xFF)) &* 1_099_511_628_211 }
     }
+  }
+}
+
+extension ModelSnapshot {
+  /// The row that is this item's in the snapshot; nil when it is not there yet, or no more.
+  fileprivate func row(of item: CatalogueItem) -> Int32? {
+    guard let row = item.row, Int(row) < rowCount, owners[Int(row)] == item.number.rawValue else { return nil }
+    return Int32(bitPattern: row)
   }
 }
 

@@ -79,6 +79,7 @@ public final class Replay {
         }
         metrics.quality(ingest.quality)
       }
+      try ranking.endPublishing()
     } catch {
       throw PipelineError(error)
     }

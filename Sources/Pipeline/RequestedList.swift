@@ -1,3 +1,4 @@
+public import Recommender
 public import StateStore
 
 /// What a list that is asked for may hold, and how much.
@@ -48,6 +49,19 @@ public struct RequestedList: Sendable {
   public var modelVersion: UInt64?
   /// Milliseconds since 1970 at which it was ranked.
   public var madeTime: Int64?
+}
+
+/// Why an item is in a list.
+public struct Explanation: Sendable {
+  /// So many items of the sequence explain one that is recommended.
+  static let nearestItems = 3
+
+  /// The items of the user's sequence whose vectors are most similar to it, best first, with their cosine similarities.
+  public var nearest: [RequestedList.Entry] = []
+  /// What its score is the sum of; nil when nothing is known of what the user did.
+  public var parts: ScoreParts?
+  /// The ID embedding's share of its vector, the rest being the content's: see `ModelSnapshot.idShare(_:)`.
+  public var idShare: Float?
 }
 
 extension ReadTransaction {

@@ -4,4 +4,4 @@ import StateStore
 typealias StoredInteraction = Interaction
 typealias StoredExample = TrainingExample
 typealias StoredItemDescription = ItemDescription
-typealias StoredItemNumber = ItemNumber
+public typealias StoredItemNumber = ItemNumber

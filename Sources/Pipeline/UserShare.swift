@@ -6,7 +6,8 @@ struct UserShare {
   static let window = 10_000
 
   private struct Pair: Hashable {
-    var user: UInt64
+    /// The id's hash: two users of one would share what each may have.
+    var user: Int
     var item: UInt32
   }
 
@@ -17,7 +18,7 @@ struct UserShare {
   private let window: Int
   private var ring: [Pair] = []
   private var next = 0
-  private var users: [UInt64: Int] = [:]
+  private var users: [Int: Int] = [:]
   private var pairs: [Pair: Int] = [:]
 
   /// - Parameter share: 1 bounds nobody.
@@ -27,14 +28,14 @@ struct UserShare {
   }
 
   /// Takes one more interaction of the user with the item, unless they have their share.
-  mutating func admit(_ user: UInt64, _ item: UInt32) -> Bool {
+  mutating func admit(_ user: String, _ item: UInt32) -> Bool {
     guard share < 1 else { return true }
-    let pair = Pair(user: user, item: item)
+    let pair = Pair(user: user.hashValue, item: item)
     let limit = max(Self.least, Int(share * Double(ring.count)), 3 * ring.count / max(1, users.count))
     let pairLimit = max(1, limit / 100, 3 * ring.count / max(1, pairs.count))
-    guard users[user, default: 0] < limit, pairs[pair, default: 0] < pairLimit else { return false }
+    guard users[pair.user, default: 0] < limit, pairs[pair, default: 0] < pairLimit else { return false }
     pairs[pair, default: 0] += 1
-    users[user, default: 0] += 1
+    users[pair.user, default: 0] += 1
     if ring.count < window {
       ring.append(pair)
     } else {

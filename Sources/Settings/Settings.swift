@@ -136,7 +136,7 @@ public struct Settings: Sendable, Equatable {
     public var innerSize = 256
     public var maximumSequenceLength = 50
     public var dropout = 0.2
-    public var experts = 4
+    public var experts = 0
     public var expertsPerItem = 2
     public var loadBalancingWeight = 0.01
     public var neighbours = 256

@@ -110,4 +110,6 @@ struct Counters: Hashable, Sendable {
 enum MetaKey {
   static let schema = Array("schema".utf8)
   static let counters = Array("counters".utf8)
+  /// Publishers that began and did not end, u64; missing for none.
+  static let publishers = Array("publishers".utf8)
 }

@@ -44,6 +44,38 @@ public final class StateStore: Sendable {
     case reclaiming
   }
 
+  /// From here on no power cut undoes what is committed.
+  public func sync() throws(StateStoreError) {
+    do throws(LMDBError) {
+      try environment.sync()
+    } catch {
+      throw StateStoreError(error)
+    }
+  }
+
+  /// To be called before the first list is published.
+  ///
+  /// A list is published when its revision is committed, and a power cut may undo that commit. So whoever publishes leaves out as many revisions
+  /// as publishers before it did not end by ``endPublishing()``: each may have sent one list of a user whose revision is not in the store.
+  ///
+  /// - Returns: how many revisions to leave out.
+  public func beginPublishing() throws(StateStoreError) -> UInt64 {
+    let unended = try write { (transaction) throws(StateStoreError) in
+      let bytes = try transaction.value(databases.meta, MetaKey.publishers) ?? []
+      let unended = bytes.span.bigEndian(UInt64.self) ?? 0
+      try transaction.put(databases.meta, MetaKey.publishers, [UInt8](bigEndian: unended + 1))
+      return unended
+    }
+    try sync()
+    return unended
+  }
+
+  /// All revisions of published lists are in the store for good.
+  public func endPublishing() throws(StateStoreError) {
+    try sync()
+    try write { (transaction) throws(StateStoreError) in try transaction.delete(databases.meta, MetaKey.publishers) }
+  }
+
   /// How full the store is.
   public struct Info: Hashable, Sendable {
     /// In bytes: the limit now, the pages up to the last one ever used, and those of them that are free again.
@@ -56,6 +88,8 @@ public final class StateStore: Sendable {
     public var staleUsers: Int
     /// All that have a number, retired ones too.
     public var items: Int
+    /// Write transactions that were ever committed.
+    public var commits: Int
   }
 
   public let path: String
@@ -120,7 +154,8 @@ public final class StateStore: Sendable {
     return try outcome.get()
   }
 
-  /// Runs `body` as the one writer and commits all that it did, or nothing when it throws. On disk when this returns.
+  /// Runs `body` as the one writer and commits all that it did, or nothing when it throws. A power cut may undo the last commit, but none
+  /// before it, until ``sync()``.
   ///
   /// When the map is full it grows and `body` runs AGAIN from the beginning: it must not have effects elsewhere that could not happen
   /// twice. Throws `.full` at `maximumBytes`; nothing was written, and the caller may go on later.
@@ -151,7 +186,7 @@ public final class StateStore: Sendable {
       Info(
         mapBytes: usage.mapSize, usedBytes: usage.usedBytes, freeBytes: usage.freeBytes, users: try view.count(databases.sequences),
         journalEntries: try view.count(databases.journal), pools: try view.count(databases.pools),
-        staleUsers: try view.count(databases.stale), items: try view.count(databases.items))
+        staleUsers: try view.count(databases.stale), items: try view.count(databases.items), commits: usage.commitCount)
     }
   }
 

@@ -14,7 +14,7 @@ public final class UnfinishedStore: Sendable {
   /// Makes the folder (0700) when it is missing.
   ///
   /// Throws `.notEmpty` when it holds a store or other things, which are left as they are, `.inUse` when another process is filling one
-  /// there, or what ``StateStore/open(at:options:)`` throws.
+  /// there, or what `StateStore.open(at:options:)` throws.
   public init(folder: String, options: StateStore.Options = StateStore.Options()) throws(StateStoreError) {
     self.folder = folder
     isFolderNew = try PosixFile.makeFolder(folder)
@@ -36,6 +36,7 @@ public final class UnfinishedStore: Sendable {
   /// Throws `.notEmpty` when a store has come to stand there meanwhile.
   public func finish() throws(StateStoreError) {
     _ = try Self.names(inStoreless: folder)
+    try store.sync()
     for name in try PosixFile.names(in: store.path) where name != Self.dataFile && !Self.lockFiles.contains(name) {
       try PosixFile.rename("\(store.path)/\(name)", to: "\(folder)/\(name)")
     }

@@ -2,7 +2,7 @@ import AdminAPI
 import DaemonSupport
 import Foundation
 import Pipeline
-import class Recommender.ModelSnapshot
+import Recommender
 import Settings
 import StateStore
 
@@ -49,19 +49,27 @@ struct AdminAdapter: StatusSource, LookupService {
     let list = try await answering { () async throws(PipelineError) in
       try await fresh ? daemon.freshList(of: user, ListFilter(options)) : daemon.storedList(of: user, ListFilter(options))
     }
-    guard options.explains else { return self.list(list, user: user, explainedBy: nil) }
-    let sequence = try read { (transaction) throws(StateStoreError) in try history(of: user, transaction) }
-    return self.list(list, user: user, explainedBy: sequence)
+    var answer = self.list(list, user: user)
+    guard options.explains else { return answer }
+    let explanations = try await answering { () async throws(PipelineError) in try await daemon.explain(list, to: user) }
+    for (index, why) in explanations.enumerated() {
+      answer.items[index].nearest = why.nearest.map(scored)
+      answer.items[index].parts = why.parts.map {
+        ScoredItem.Parts(encoder: Double($0.encoder), bias: Double($0.bias), neighborhood: Double($0.neighborhood))
+      }
+      answer.items[index].idShare = why.idShare.map(Double.init)
+    }
+    return answer
   }
 
   func recommendations(session items: [String], _ options: ListOptions) async throws -> RecommendationList {
     let list = try await answering { () async throws(PipelineError) in
       try await daemon.freshList(session: items, ListFilter(options))
     }
-    return self.list(list, user: nil, explainedBy: nil)
+    return self.list(list, user: nil)
   }
 
-  private func list(_ list: RequestedList, user: String?, explainedBy sequence: [CatalogueItem]?) -> RecommendationList {
+  private func list(_ list: RequestedList, user: String?) -> RecommendationList {
     let source: RecommendationList.Source =
       switch list.source {
       case .published: .published
@@ -69,33 +77,16 @@ struct AdminAdapter: StatusSource, LookupService {
       case .popular: .popular
       }
     return RecommendationList(
-      user: user, items: list.items.map { scored($0, explainedBy: sequence) }, source: source, revision: list.revision,
-      model: list.modelVersion, generatedAt: list.madeTime.map(date))
+      user: user, items: list.items.map(scored), source: source, revision: list.revision, model: list.modelVersion,
+      generatedAt: list.madeTime.map(date))
   }
 
-  /// The items of the user's sequence, each once.
-  private func history(of user: String, _ transaction: ReadTransaction) throws(StateStoreError) -> [CatalogueItem] {
-    var items: [CatalogueItem] = []
-    for number in Set((try transaction.sequence(of: user)?.interactions ?? []).map(\.item)) {
-      if let item = try transaction.item(number) { items.append(item) }
-    }
-    return items
+  private func scored(_ entry: RequestedList.Entry) -> ScoredItem {
+    ScoredItem(item: entry.item.id, title: entry.item.description?.title, score: Double(entry.score))
   }
 
-  /// - Parameter sequence: what the nearest items are sought in; nil leaves them out.
-  private func scored(_ entry: RequestedList.Entry, explainedBy sequence: [CatalogueItem]?) -> ScoredItem {
-    let snapshot = daemon.snapshot
-    let nearest = sequence.map { sequence in
-      let similarities = sequence.compactMap { item in snapshot.similarity(entry.item, item).map { (item, $0) } }
-      return similarities.sorted { $0.1 > $1.1 }.prefix(Self.nearestItems).map { item, similarity in
-        ScoredItem(item: item.id, title: item.description?.title, score: Double(similarity))
-      }
-    }
-    return ScoredItem(item: entry.item.id, title: entry.item.description?.title, score: Double(entry.score), nearest: nearest)
-  }
-
-  /// So many items explain one that is recommended.
-  private static let nearestItems = 3
+  /// So many changes of a user's list are shown.
+  private static let shownChanges = 10
 
   func user(_ id: String) async throws -> UserDetails {
     try read { (transaction) throws(StateStoreError) -> UserDetails? in
@@ -110,7 +101,17 @@ struct AdminAdapter: StatusSource, LookupService {
             item: item?.id ?? "", title: item?.description?.title, type: types.indices.contains(code) ? types[code] : "",
             time: interaction.knownTime.map(date)))
       }
-      return UserDetails(user: id, sequence: shown)
+      var changes: [UserDetails.Change] = []
+      for change in daemon.listChanges(of: id, limit: Self.shownChanges) {
+        var moves: [UserDetails.Move] = []
+        for move in change.moves {
+          let item = try transaction.item(move.item)
+          moves.append(UserDetails.Move(item: item?.id ?? "", title: item?.description?.title, from: move.from, to: move.to))
+        }
+        changes.append(
+          UserDetails.Change(revision: change.revision, model: change.modelVersion, generatedAt: date(change.madeTime), moves: moves))
+      }
+      return UserDetails(user: id, sequence: shown, changes: changes)
     } ?? { throw LookupError(.notFound) }()
   }
 
@@ -125,7 +126,7 @@ struct AdminAdapter: StatusSource, LookupService {
   func similarItems(to id: String, _ options: ListOptions) async throws -> [ScoredItem] {
     let items = try await answering { () async throws(PipelineError) in try await daemon.similarItems(to: id, ListFilter(options)) }
     guard let items else { throw LookupError(.notFound) }
-    return items.map { scored($0, explainedBy: nil) }
+    return items.map(scored)
   }
 
   func forgetUser(_ id: String) async throws {
@@ -162,18 +163,6 @@ struct AdminAdapter: StatusSource, LookupService {
 extension ListFilter {
   init(_ options: ListOptions) {
     self.init(count: options.limit, categories: Set(options.categories), excluded: Set(options.excluded))
-  }
-}
-
-extension ModelSnapshot {
-  /// The cosine similarity of two items; nil when one of them is not in the snapshot.
-  fileprivate func similarity(_ a: CatalogueItem, _ b: CatalogueItem) -> Float? {
-    func row(_ item: CatalogueItem) -> Int32? {
-      guard let row = item.row, Int(row) < rowCount, owners[Int(row)] == item.number.rawValue else { return nil }
-      return Int32(bitPattern: row)
-    }
-    guard let first = row(a), let second = row(b) else { return nil }
-    return similarity(first, second)
   }
 }
 

@@ -18,6 +18,8 @@ struct BacktestCommand: ParsableCommand {
 
       Every metric ranks the whole catalogue without the items that the user has seen, and counts ties against the target. The model is \
       told the time of the interaction that it has to predict, as a shop knows when a page is asked for.
+
+      Example: rodpod backtest prequential --block day --interactions clicks.csv.gz --items items.csv
       """)
 
   enum Plan: String, ExpressibleByArgument, CaseIterable {

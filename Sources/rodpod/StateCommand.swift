@@ -4,7 +4,10 @@ import StateStore
 
 struct StateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "state", abstract: "Looks at the store as a whole.", subcommands: [Digest.self])
+    commandName: "state",
+    abstract: "Looks at the store as a whole.",
+    discussion: "Example: rodpod state digest --store /var/lib/rodpod",
+    subcommands: [Digest.self])
 
   struct Digest: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -39,7 +39,13 @@ struct AdminServerTests {
           + #""model":3,"revision":7,"source":"published","user":"u1"}"#)
       #expect(
         await client.get("/v1/users/u1").text
-          == #"{"sequence":[{"item":"i","time":"1970-01-01T00:00:00.000Z","type":"view"}],"user":"u1"}"#)
+          == #"{"changes":[{"generated_at":"1970-01-01T00:00:00.000Z","model":4,"moves":[{"item":"came","title":"T","to":1},"#
+          + #"{"from":1,"item":"fell","to":2},{"from":2,"item":"left"}],"revision":8}],"#
+          + #""sequence":[{"item":"i","time":"1970-01-01T00:00:00.000Z","type":"view"}],"user":"u1"}"#)
+      #expect(
+        await client.get("/v1/users/u1/recommendations?explain=true").text.hasPrefix(
+          #"{"generated_at":"2023-11-14T22:13:20.500Z","items":[{"id_share":0.75,"item":"a/b","nearest":[{"item":"of the sequence","score":0.5}],"#
+            + #""parts":{"bias":0.25,"encoder":1,"neighbourhood":0.25},"score":1.5,"title":"A & B"}]"#))
       #expect(
         await client.get("/v1/items/i1").text
           == #"{"available":true,"categories":["c"],"features":{"text":384},"item":"i1","price":39.9,"title":"T"}"#)
@@ -52,7 +58,9 @@ struct AdminServerTests {
       #expect(forgotten.body.isEmpty)
     }
     #expect(
-      daemon.asked == ["recommendations u1 20", "user u1", "item i1", "similar i1 5", "model", "forget u1"])
+      daemon.asked == [
+        "recommendations u1 20", "user u1", "recommendations u1 20 explained", "item i1", "similar i1 5", "model", "forget u1",
+      ])
   }
 
   @Test(arguments: [

@@ -35,8 +35,11 @@ final class PlayedDaemon: StatusSource, LookupService {
 
   func recommendations(user: String, fresh: Bool, _ options: ListOptions) async throws -> RecommendationList {
     note("recommendations \(user) \(options.text)" + (fresh ? " fresh" : ""))
+    let why = ScoredItem(
+      item: "a/b", title: "A & B", score: 1.5, nearest: [ScoredItem(item: "of the sequence", score: 0.5)],
+      parts: .init(encoder: 1, bias: 0.25, neighborhood: 0.25), idShare: 0.75)
     return RecommendationList(
-      user: user, items: [ScoredItem(item: "a/b", title: "A & B", score: 1.5)], source: .published, revision: 7, model: 3,
+      user: user, items: [options.explains ? why : ScoredItem(item: "a/b", title: "A & B", score: 1.5)], source: .published, revision: 7, model: 3,
       generatedAt: Date(timeIntervalSince1970: 1_700_000_000.5))
   }
 
@@ -56,7 +59,13 @@ final class PlayedDaemon: StatusSource, LookupService {
     case "slow": try await Task.sleep(for: .seconds(3600))
     default: break
     }
-    return UserDetails(user: id, sequence: [.init(item: "i", type: "view", time: Date(timeIntervalSince1970: 0))])
+    return UserDetails(
+      user: id, sequence: [.init(item: "i", type: "view", time: Date(timeIntervalSince1970: 0))],
+      changes: [
+        .init(
+          revision: 8, model: 4, generatedAt: Date(timeIntervalSince1970: 0),
+          moves: [.init(item: "came", title: "T", from: nil, to: 1), .init(item: "fell", from: 1, to: 2), .init(item: "left", from: 2, to: nil)])
+      ])
   }
 
   func item(_ id: String) async throws -> ItemDetails {

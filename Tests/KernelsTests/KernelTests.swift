@@ -215,9 +215,10 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     #expect(collector.threshold == (expected.count < k ? -.infinity : scores[expected[k - 1]]))
   }
 
-  /// Rows of many sizes, zeros and some that are not finite among them.
-  @Test(arguments: [(1, 1, 8), (7, 1, 64), (1_024, 3, 64), (1_025, 5, 24), (3_000, 9, 61)])
-  func theSearchInEightBitsMissesNoRowAboveTheThreshold(rows: Int, queries: Int, columns: Int) {
+  /// Rows of many sizes, zeros and some that are not finite among them; each way to compute the products that this machine has.
+  @Test(arguments: [(1, 1, 8), (7, 1, 64), (1_024, 3, 64), (1_025, 5, 24), (3_000, 9, 61)], SearchInstructions.ofThisMachine)
+  func theSearchInEightBitsMissesNoneOfTheBest(_ shape: (rows: Int, queries: Int, columns: Int), instructions: SearchInstructions) {
+    let (rows, queries, columns) = shape
     var values = Values(UInt64(rows))
     let matrix = values.matrix(rows, columns)
     for i in 0..<rows { scale(matrix.rows(i..<i + 1), by: [0, 1e-3, 1, 1, 1, 20][i % 6]) }
@@ -229,41 +230,42 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     if rows > 1_500 { matrix[1_400, 2] = .nan }
     let asked = values.matrix(queries, columns)
     if queries > 2 { zero(asked.rows(2..<3)) }
-    let scores = (0..<queries).map { query in (0..<rows).map { dot(asked, query, matrix, $0) + bias[0, $0] } }
-    let thresholds = scores.map { $0.filter(\.isFinite).sorted(by: >).prefix(20).last ?? 0 }
-    var found = [Set<Int>](repeating: [], count: queries)
-    var last = [Int](repeating: -1, count: queries)
-    QuantizedMatrix(matrix).search(asked, bias: bias, thresholds: thresholds, arena: Arena()) { query, row in
-      #expect(row > last[query])
-      last[query] = row
-      found[query].insert(row)
-      return thresholds[query]
+    // Of every seventh row the score is another one, and every fifth may not be found.
+    let additions = (0..<queries).map { query in
+      stride(from: query % 3, to: rows, by: 7).filter { $0 % 5 != 0 }.map { RowAddition(row: Int32($0), addition: Float($0 % 13) - 6) }
     }
+    let found = QuantizedMatrix(matrix).search(
+      asked, bias: bias, count: 20, additions: additions, arena: Arena(), instructions: instructions
+    ) { query, row in row % 5 == 0 || (Int(row) >= query % 3 && (Int(row) - query % 3).isMultiple(of: 7)) }
     for query in 0..<queries {
-      let expected = (0..<rows).filter { scores[query][$0] >= thresholds[query] }
-      #expect(found[query].isSuperset(of: expected))
+      let added = Dictionary(uniqueKeysWithValues: additions[query].map { (Int($0.row), $0.addition) })
+      let scores = (0..<rows).map { row in
+        row.isMultiple(of: 5) ? -.infinity : dot(asked, query, matrix, row) + bias[0, row] + (added[row] ?? 0)
+      }
+      let threshold = scores.filter(\.isFinite).sorted(by: >).prefix(20).last ?? 0
+      let expected = (0..<rows).filter { scores[$0] >= threshold }
+      let foundRows = Set(found[query].map { Int($0.row) })
+      #expect(foundRows.count == found[query].count && foundRows.isSuperset(of: expected))
+      #expect(foundRows.allSatisfy { !$0.isMultiple(of: 5) })
+      for row in found[query] { #expect(row.addition == added[Int(row.row)] ?? 0) }
       // A query of zeros can't tell rows apart by their products.
-      if rows > 1_000, query != 2 { #expect(found[query].count < expected.count + 80, "of query \(query)") }
+      if rows > 1_000, query != 2 { #expect(foundRows.count < expected.count + 100, "of query \(query)") }
     }
   }
 
-  @Test func theSearchFollowsARisingThreshold() {
+  @Test func theSearchLeavesFewToBeScored() {
     var values = Values(3)
-    let matrix = values.matrix(5_000, 32)
-    let bias = Matrix(rows: 1, columns: 5_000)
+    let matrix = values.matrix(20_000, 32)
     let asked = values.matrix(2, 32)
-    let search = QuantizedMatrix(matrix)
-    var collectors = [TopKCollector](repeating: TopKCollector(k: 10), count: 2)
-    var count = 0
-    search.search(asked, bias: bias, thresholds: [-.infinity, -.infinity], arena: Arena()) { query, row in
-      count += 1
-      collectors[query].offer(dot(asked, query, matrix, row), index: Int32(row))
-      return collectors[query].threshold
-    }
-    #expect(count < 1_000)
+    let found = QuantizedMatrix(matrix).search(
+      asked, bias: Matrix(rows: 1, columns: 20_000), count: 10, additions: [[], []], arena: Arena()
+    ) { _, _ in false }
     for query in 0..<2 {
-      let expected = (0..<5_000).sorted { dot(asked, query, matrix, $0) > dot(asked, query, matrix, $1) }.prefix(10)
-      #expect(collectors[query].sorted().map { Int($0.index) } == Array(expected))
+      #expect(found[query].count < 100)
+      var collector = TopKCollector(k: 10)
+      for row in found[query] { collector.offer(dot(asked, query, matrix, Int(row.row)), index: row.row) }
+      let expected = (0..<20_000).sorted { dot(asked, query, matrix, $0) > dot(asked, query, matrix, $1) }.prefix(10)
+      #expect(collector.sorted().map { Int($0.index) } == Array(expected))
     }
   }
 
@@ -292,5 +294,16 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let counts = Matrix(rows: 3, columns: 1)
     for _ in 0..<500 { workers.run { counts[$0, 0] += 1 } }
     #expect(counts.array == [500, 500, 500])
+  }
+}
+
+extension SearchInstructions {
+  /// The plain ones, and those that the machine has.
+  fileprivate static var ofThisMachine: [SearchInstructions] {
+    switch best {
+    case .plain: [.plain]
+    case .avx2: [.plain, .avx2]
+    case .vnni: [.plain, .avx2, .vnni]
+    }
   }
 }

@@ -15,7 +15,7 @@ struct PoisonTests {
     for _ in 0..<20_000 {
       // One sends a hundred times as much as each of a hundred others.
       let user = random.below(2) == 0 ? 7 : UInt64(1_000 + random.below(100))
-      guard share.admit(user, UInt32(random.below(500))) else { continue }
+      guard share.admit("\(user)", UInt32(random.below(500))) else { continue }
       admitted[user, default: 0] += 1
       ring.append(user)
       #expect(ring.suffix(1_000).count { $0 == 7 } <= 100)
@@ -28,7 +28,7 @@ struct PoisonTests {
   @Test(arguments: 1...12) func fewUsersAndItemsAreLearnedFromWithoutEnd(users: UInt64) {
     var share = UserShare(0.01, window: 200)
     var admitted = 0
-    for number in 0..<5_000 as Range<UInt64> where share.admit(number % users, UInt32(number % 7)) { admitted += 1 }
+    for number in 0..<5_000 as Range<UInt64> where share.admit("\(number % users)", UInt32(number % 7)) { admitted += 1 }
     #expect(admitted == 5_000)
   }
 
@@ -36,15 +36,15 @@ struct PoisonTests {
     var share = UserShare(0.1, window: 1_000)
     var pushed = 0
     for number in 0..<2_000 as Range<UInt64> {
-      if share.admit(7, 99) { pushed += 1 }
-      _ = share.admit(1_000 + number % 100, UInt32(number))
+      if share.admit("7", 99) { pushed += 1 }
+      _ = share.admit("\(1_000 + number % 100)", UInt32(number))
     }
     #expect((3...12).contains(pushed), "about three in a window of a thousand: \(pushed)")
   }
 
   @Test func withoutABoundAllAreTaken() {
     var share = UserShare(1)
-    #expect((0..<30_000).allSatisfy { share.admit($0 < 20_000 ? 1 : 2, 3) })
+    #expect((0..<30_000).allSatisfy { share.admit($0 < 20_000 ? "1" : "2", 3) })
   }
 
   @Test func whoComesBackToAnItemDoesNotMakeItPopular() throws {

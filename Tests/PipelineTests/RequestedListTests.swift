@@ -104,6 +104,59 @@ struct RequestedListTests {
     #expect(session.first?.item.id == "item 7" && other?.first?.item.id == "item 8")
   }
 
+  @Test func anExplanationAddsUpToTheScoreAndNamesWhatIsNearest() throws {
+    let scene = try scene()
+    for user in 0..<6 { for item in [user, user + 1, user + 3] { try scene.interact("u\(user)", "item \(item)") } }
+    _ = try scene.learning.step(partial: true)
+    try scene.describe("new")
+    _ = try scene.rankAndAcknowledge()
+    let snapshot = scene.learning.learner.snapshot
+    let fresh = try #require(try scene.ranking.list(of: "u2", ListFilter(count: 100), snapshot: snapshot))
+    let explanations = try scene.ranking.explain(fresh.map(\.item), to: "u2", snapshot: snapshot)
+    #expect(explanations.count == fresh.count)
+    for (entry, why) in zip(fresh, explanations) {
+      let parts = try #require(why.parts)
+      #expect(abs(parts.encoder + parts.bias + parts.neighborhood - entry.score) < 1e-4 * max(1, abs(entry.score)))
+      #expect(Set(why.nearest.map(\.item.id)) == ["item 2", "item 3", "item 5"])
+      #expect(zip(why.nearest, why.nearest.dropFirst()).allSatisfy { $0.score >= $1.score })
+      #expect(0...1 ~= why.idShare ?? -1)
+    }
+    #expect(explanations.contains { $0.parts?.neighborhood != 0 } && Set(explanations.map(\.idShare)).count > 1)
+
+    // Of an item that the snapshot does not have nothing can be said, and of somebody unknown only what the item is.
+    try scene.describe("newer")
+    let items = try ["item 0", "newer"].map { try #require(try scene.store.catalogueItem($0)) }
+    let known = try scene.ranking.explain(items, to: "u2", snapshot: snapshot)
+    #expect(known[0].parts != nil && known[1].parts == nil && known[1].nearest.isEmpty && known[1].idShare == nil)
+    let unknown = try scene.ranking.explain(items, to: "nobody", snapshot: snapshot)
+    #expect(unknown[0].parts == nil && unknown[0].nearest.isEmpty && unknown[0].idShare == known[0].idShare)
+  }
+
+  @Test func aUsersListsAreRememberedUntilTheyAreForgotten() throws {
+    let scene = try scene()
+    let recent = RecentLists()
+    let ranking = try Ranking(store: scene.store, settings: scene.settings, recentLists: recent)
+    func publish() throws -> [Publication] {
+      try scene.learning.followCatalogue()
+      scene.learning.learner.renewSnapshot()
+      let publications = try ranking.rankStale(snapshot: scene.learning.learner.snapshot, popular: [], now: scene.clock).publications
+      try ranking.acknowledge(publications, now: scene.clock)
+      return publications
+    }
+    try scene.interact("u", "item 0")
+    let first = try publish()[0]
+    #expect(recent.changes(of: "u", limit: 9) == [])
+    try scene.interact("u", first.items[1])
+    let second = try publish()[0]
+    let change = try #require(recent.changes(of: "u", limit: 9).first)
+    #expect(change.revision == second.recommendation?.revision && change.madeTime == scene.clock)
+    #expect(change.moves.contains(ListChange.Move(item: first.numbers[1], from: 2, to: nil)), "what was bought leaves the list")
+    #expect(recent.itemCount == Set(first.items + second.items).count)
+    try scene.forget("u")
+    #expect(try publish()[0].recommendation == nil)
+    #expect(recent.changes(of: "u", limit: 9) == [] && recent.itemCount == 0)
+  }
+
   @Test func similarItemsLeaveTheItemOutAndKnowNoStrangers() throws {
     let scene = try scene(items: 6)
     _ = try scene.rank()
@@ -130,18 +183,5 @@ struct RequestedListTests {
     try await thread.finish()
     let error = await #expect(throws: PipelineError.self) { _ = try await service.perform { _ in 0 } }
     #expect(error?.code == .unavailable)
-  }
-}
-
-struct CatalogueCoverageTests {
-  @Test func onlyTheNewestListsCount() {
-    var random = SeededGenerator(seed: 1)
-    var coverage = CatalogueCoverage(window: 7)
-    var lists: [[String]] = []
-    for _ in 0..<100 {
-      lists.append((0..<random.below(4)).map { _ in "i\(random.below(12))" })
-      coverage.add(lists[lists.count - 1])
-      #expect(coverage.itemCount == Set(lists.suffix(7).joined()).count)
-    }
   }
 }

@@ -27,7 +27,7 @@ final class ChildProcess {
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     process.executableURL = try Self.locateBinary()
     process.arguments = arguments
-    process.environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("RODPOD_") }.merging(environment) { $1 }
+    process.environment = Self.environment.merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = try file("out")
     process.standardError = try file("err")
@@ -39,6 +39,9 @@ final class ChildProcess {
     kill(process.processIdentifier, SIGKILL)
     process.waitUntilExit()
   }
+
+  /// That of the tests, without what would be settings.
+  static var environment: [String: String] { ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("RODPOD_") } }
 
   /// The most memory that the running process has had resident, in bytes.
   func peakMemory() throws -> Int {
@@ -66,7 +69,7 @@ final class ChildProcess {
   }
 
   /// The binary that `RODPOD_BINARY` names, or the one which was built together with these tests and lies beside them.
-  private static func locateBinary() throws -> URL {
+  static func locateBinary() throws -> URL {
     if let path = ProcessInfo.processInfo.environment["RODPOD_BINARY"], !path.isEmpty { return URL(filePath: path) }
     var folder = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent()
     while folder.path != "/" {

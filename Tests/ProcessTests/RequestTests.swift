@@ -56,6 +56,11 @@ extension DaemonProcessTests {
         let similarities = nearest.compactMap { $0["score"] as? Double }
         #expect(similarities == similarities.sorted(by: >) && similarities.allSatisfy { abs($0) < 1.0001 })
         #expect((item["title"] as? String)?.hasPrefix("Item ") == true)
+        // The list is of the model that explains it.
+        let parts = try #require(item["parts"] as? [String: Double])
+        #expect(parts.keys.sorted() == ["bias", "encoder", "neighbourhood"] && parts["neighbourhood"] == 0)
+        #expect(abs(parts.values.reduce(0, +) - (item["score"] as? Double ?? .nan)) < 1e-2)
+        #expect(0...1 ~= item["id_share"] as? Double ?? -1)
       }
 
       // A session of the same items, with one that nobody knows among them, and one of which nothing is known.
@@ -67,6 +72,16 @@ extension DaemonProcessTests {
         #expect(try source(answer) == "popular")
       }
       #expect(session("{}")?.status == 400)
+
+      // One interaction more takes its item out of the list.
+      #expect((try installation.ask("/v1/users/u%201")?.json()["changes"] as? [[String: Any]])?.isEmpty == true)
+      try installation.produce([view("u 1", published.items[0].item, at: 3)], to: "interactions")
+      try await installation.waitUntilSettled()
+      let changes = try #require(try installation.ask("/v1/users/u%201")?.json()["changes"] as? [[String: Any]])
+      #expect(changes.first?["revision"] as? UInt64 == (try installation.published().last { $0.user == "u 1" }?.list?.revision))
+      let moves = try #require(changes.first?["moves"] as? [[String: Any]])
+      let left = try #require(moves.first { $0["to"] == nil })
+      #expect(left["item"] as? String == published.items[0].item && left["from"] as? Int == 1 && left["title"] as? String != nil)
 
       let similar = try items(installation.ask("/v1/items/i%2F7/similar?limit=1000&exclude=i%2F8"))
       #expect(Set(similar) == Set((0..<30).filter { $0 != 7 && $0 != 8 }.map { "i/\($0)" }))

@@ -29,7 +29,8 @@ extension DaemonProcessTests {
     private func text(_ id: String, in page: String) throws -> String {
       let start = try #require(page.range(of: "id=\"\(id)\""), "no element \(id)")
       let content = page[start.upperBound...].drop { $0 != ">" }.dropFirst()
-      let end = ["</tbody>", "</p>", "</div></div>", "</span>"].compactMap { content.range(of: $0)?.lowerBound }.min()
+      let ends = page[..<start.lowerBound].hasSuffix("<tbody ") ? ["</tbody>"] : ["</p>", "</div></div>", "</span>"]
+      let end = ends.compactMap { content.range(of: $0)?.lowerBound }.min()
       return String(content[..<(end ?? content.endIndex)].replacing(/<[^>]*>/, with: " "))
     }
 
@@ -45,6 +46,10 @@ extension DaemonProcessTests {
           type: "view")
       }
       try installation.produce(views + [Record("u", "<script>no JSON")], to: "interactions")
+      try await installation.waitUntilSettled()
+      // A second list, which the first one's item leaves.
+      try installation.produce(
+        [Record(Events.Interaction(user: "u 1&", item: "i-0", type: 0, time: 1_700_000_000_100), type: "view")], to: "interactions")
       try await installation.waitUntilSettled()
       try await waitUntil("a checkpoint and two points of quality are shown") {
         guard let status = try installation.ask("/status.json")?.json(), let now = status["now"] as? [String: Any] else { return false }
@@ -66,7 +71,7 @@ extension DaemonProcessTests {
       ] {
         #expect(page.contains(">\(label)<"), "\(label)")
       }
-      #expect(page.contains("61 in all"))
+      #expect(page.contains("62 in all"))
       // Lines are drawn: rodpod's and the baseline's.
       #expect(page.contains(#"<path class="model" d="M"#))
       #expect(page.contains(#"<path class="other" d="M"#))
@@ -76,12 +81,15 @@ extension DaemonProcessTests {
       #expect(samples.contains("\(installation.topic("interactions"))[0]@40"))
       #expect(try text("events", in: page).contains("checkpoint"))
 
-      #expect(try text("answer", in: page).contains("10 interactions kept; the published list"))
+      #expect(try text("answer", in: page).contains("11 interactions kept; the published list"))
       let sequence = try text("sequence", in: page)
       #expect(sequence.contains("Item &lt;b&gt;7&lt;/b&gt; &amp; more") && sequence.contains("view") && sequence.contains("2023-11-1"))
       let list = try text("list", in: page)
       #expect(list.contains("Item &lt;b&gt;"))
-      #expect(list.contains(/\(-?[01]\.\d\d\)/), "the nearest items with their similarities")
+      #expect(list.contains(/near .*\(-?[01]\.\d\d\)/), "the nearest items with their similarities")
+      #expect(list.contains(/-?\d+\.\d\d by the sequence, -?\d+\.\d\d by neighbours, -?\d+\.\d\d by itself; vector \d+ % ID, \d+ % content/))
+      let changes = try text("changes", in: page)
+      #expect(changes.contains(/left +Item .* \(\d+\)/) && changes.contains("ago"), "\(changes)")
       withExtendedLifetime(daemon) {}
     }
 

@@ -34,16 +34,11 @@ extension DaemonProcessTests {
 
     /// A vector of four numbers for each item: one for its category, and one for the parity of its number.
     private func writeFeatures(in installation: Installation) throws -> String {
-      var header = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(Self.itemCount), 4), }"
-      header += String(repeating: " ", count: 117 - header.count) + "\n"
-      var bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, 118, 0] + Array(header.utf8)
-      for item in 0..<Self.itemCount {
-        for number in (0..<3).map({ $0 == item % 3 ? Float(1) : 0 }) + [Float(item % 2)] {
-          withUnsafeBytes(of: number.bitPattern.littleEndian) { bytes.append(contentsOf: $0) }
-        }
+      let vectors = (0..<Self.itemCount).map { (item: Int) -> [Float] in
+        (0..<3).map { (category: Int) -> Float in category == item % 3 ? 1 : 0 } + [Float(item % 2)]
       }
       let file = installation.folder.appending(path: "text.npy")
-      try Data(bytes).write(to: file)
+      try numpyFile(vectors).write(to: file)
       return file.path
     }
 
@@ -175,4 +170,13 @@ extension DaemonProcessTests {
       #expect(outcome.output.contains("store.path: \(installation.storePath)"))
     }
   }
+}
+
+/// A matrix of 32-bit numbers as NumPy writes it to a file.
+func numpyFile(_ rows: [[Float]]) -> Data {
+  var header = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(rows.count), \(rows.first?.count ?? 0)), }"
+  header += String(repeating: " ", count: 117 - header.count) + "\n"
+  var bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, 118, 0] + Array(header.utf8)
+  for number in rows.joined() { withUnsafeBytes(of: number.bitPattern.littleEndian) { bytes.append(contentsOf: $0) } }
+  return Data(bytes)
 }

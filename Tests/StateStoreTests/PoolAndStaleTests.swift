@@ -53,6 +53,17 @@ struct PoolAndStaleTests {
     #expect(try store.read { (view) throws(StateStoreError) in try view.revision(of: "ada") } == 2)
   }
 
+  @Test func publishersThatDidNotEndAreCounted() throws {
+    func store() throws -> StateStore { try StateStore.open(at: folder.path) }
+    for unended in 0..<3 as Range<UInt64> { #expect(try store().beginPublishing() == unended) }
+    do {
+      let store = try store()
+      _ = try store.beginPublishing()
+      try store.endPublishing()
+    }
+    #expect(try store().beginPublishing() == 0)
+  }
+
   @Test func aPoolNeedsAScoreForEachItem() throws {
     let store = try StateStore.open(at: folder.path)
     let pool = PoolRecord(modelVersion: 1, revision: 1, items: [ItemNumber(rawValue: 1)], scores: [], madeTime: 0)

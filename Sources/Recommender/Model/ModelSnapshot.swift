@@ -14,6 +14,8 @@ public final class ModelSnapshot: Sendable {
   let quantized: QuantizedMatrix
   /// b: (1, rows); −∞ for a free row, which therefore is never ranked.
   let bias: Matrix
+  /// See ``idShare(_:)``; empty for a reference.
+  private let idShares: [Float]
   /// Empty for a reference.
   let neighborhood: Neighborhood
   /// The row of each item that the neighbourhood has counts of, by item number; −1 for the others.
@@ -24,7 +26,7 @@ public final class ModelSnapshot: Sendable {
 
   init(
     version: UInt64, configuration: ModelConfiguration, owners: [ItemNumber?], vectors: Matrix, bias: Matrix, dense: DenseParameters,
-    neighborhood: Neighborhood = Neighborhood(capacity: 0), quantized: QuantizedMatrix? = nil
+    idShares: [Float] = [], neighborhood: Neighborhood = Neighborhood(capacity: 0), quantized: QuantizedMatrix? = nil
   ) {
     self.version = version
     self.configuration = configuration
@@ -32,6 +34,7 @@ public final class ModelSnapshot: Sendable {
     self.vectors = vectors
     self.quantized = quantized ?? QuantizedMatrix(vectors)
     self.bias = bias
+    self.idShares = idShares
     self.neighborhood = neighborhood
     countedRows = neighborhood.rows(of: owners)
     encoder = dense.encoder
@@ -53,7 +56,7 @@ public final class ModelSnapshot: Sendable {
   private func with(_ neighborhood: Neighborhood, bias: Matrix) -> ModelSnapshot {
     ModelSnapshot(
       version: version, configuration: configuration, owners: owners, vectors: vectors, bias: bias,
-      dense: DenseParameters(configuration, source: denseBuffer), neighborhood: neighborhood, quantized: quantized)
+      dense: DenseParameters(configuration, source: denseBuffer), idShares: idShares, neighborhood: neighborhood, quantized: quantized)
   }
 
   /// The rows, free ones included.
@@ -73,6 +76,10 @@ public final class ModelSnapshot: Sendable {
     let norms = (dot(vectors, Int(a), vectors, Int(a)) * dot(vectors, Int(b), vectors, Int(b))).squareRoot()
     return norms > 0 ? dot(vectors, Int(a), vectors, Int(b)) / norms : 0
   }
+
+  /// How much of v = e + g is the learned ID embedding e and not the content g: ‖e‖ / (‖e‖ + ‖g‖), 1 for a model without content; nil for a
+  /// reference.
+  public func idShare(_ row: Int32) -> Float? { Int(row) < idShares.count ? idShares[Int(row)] : nil }
 
   /// The rows with the most similar vectors, best first, without the row itself.
   public func similar(to row: Int32, count: Int) -> [(row: Int32, similarity: Float)] {

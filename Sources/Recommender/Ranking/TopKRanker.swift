@@ -27,20 +27,33 @@ public struct RankedItem: Sendable, Equatable {
   }
 }
 
-/// The exact top of the whole catalogue for a batch of users: a search in 8 bits finds the rows that may be above a running threshold,
-/// whose scores are then computed; no vector of all scores is ever in memory.
+/// What f(s, i) is the sum of.
+public struct ScoreParts: Sendable, Equatable {
+  /// h(s)·v(i): how well the item fits what the encoder makes of the sequence.
+  public var encoder: Float
+  /// b(i): the item's bias.
+  public var bias: Float
+  /// What the neighbourhood adds; 0 without counts of the item beside the sequence's.
+  public var neighborhood: Float
+}
+
+/// The exact top of the whole catalogue for a batch of users: a search in 8 bits finds the rows that may be in it, whose scores are then
+/// computed; no vector of all scores is ever in memory.
 public final class TopKRanker {
   private let arena = Arena()
   private let encoderArena = Arena()
-  private var collectors: [TopKCollector] = []
-  private var settled: [RowSet] = []
+  private var collector = TopKCollector(k: 1)
+  /// What each user may not have, and what the neighbourhood adds to.
+  private var settled: [RowSet]
   /// Rows whose scores are in memory at a time where all are needed.
   private let tile = 2048
   /// Sequences that are encoded at a time: what bounds the encoder's memory.
   private let encodedTogether = 32
+  /// Users for whom the catalogue is searched at a time.
+  private let searchedTogether = 64
   private let evidence = Neighborhood.Evidence()
 
-  public init() {}
+  public init() { settled = Array(repeating: RowSet(capacity: 0), count: searchedTogether) }
 
   /// - Parameters:
   ///   - snapshot: rows that may be in nobody's list are left out by ``ModelSnapshot/restricted(to:)``.
@@ -51,41 +64,58 @@ public final class TopKRanker {
   ) -> [[RankedItem]] {
     guard count > 0, snapshot.rowCount > 0 else { return requests.map { _ in [] } }
     let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
-    reserve(slots.count, count: count, rows: snapshot.rowCount)
-    var marked: [[Int32]] = []
-    for (i, slot) in slots.enumerated() {
-      collectors[i].removeAll()
-      // What the user may not have, and what the neighbourhood knows, is settled before the search, and starts the threshold high.
-      var rows = requests[slot].excluded.filter { 0..<Int32(snapshot.rowCount) ~= $0 }
-      for row in rows { settled[i].insert(row) }
-      for (row, score) in boosts(contexts[i], snapshot) where !settled[i].contains(row) {
-        collectors[i].offer(exactScore(hidden, i, row, snapshot) + score, index: row)
-        settled[i].insert(row)
-        rows.append(row)
-      }
-      marked.append(rows)
-    }
-    let thresholds = slots.indices.map { collectors[$0].threshold }
-    snapshot.quantized.search(hidden, bias: snapshot.bias, thresholds: thresholds, arena: arena) { i, row in
-      let row = Int32(row)
-      if !settled[i].contains(row) { collectors[i].offer(exactScore(hidden, i, row, snapshot), index: row) }
-      return collectors[i].threshold
-    }
+    reserve(count: count, rows: snapshot.rowCount)
     var result = [[RankedItem]](repeating: [], count: requests.count)
-    for (i, slot) in slots.enumerated() {
-      result[slot] = collectors[i].sorted().map { RankedItem(row: $0.index, score: $0.score) }
-      for row in marked[i] { settled[i].remove(row) }
+    for first in stride(from: 0, to: slots.count, by: searchedTogether) {
+      let part = first..<min(first + searchedTogether, slots.count)
+      var marked: [[Int32]] = []
+      var additions: [[RowAddition]] = []
+      for (i, slot) in slots[part].enumerated() {
+        var rows = requests[slot].excluded.filter { 0..<Int32(snapshot.rowCount) ~= $0 }
+        for row in rows { settled[i].insert(row) }
+        additions.append(boosts(contexts[first + i], snapshot).filter { !settled[i].contains($0.row) })
+        for added in additions[i] {
+          settled[i].insert(added.row)
+          rows.append(added.row)
+        }
+        marked.append(rows)
+      }
+      let hidden = hidden.rows(part)
+      let found = snapshot.quantized.search(hidden, bias: snapshot.bias, count: count, additions: additions, arena: arena) { i, row in
+        settled[i].contains(row)
+      }
+      for (i, slot) in slots[part].enumerated() {
+        collector.removeAll()
+        for candidate in found[i] {
+          collector.offer(exactScore(hidden, i, candidate.row, snapshot) + candidate.addition, index: candidate.row)
+        }
+        result[slot] = collector.sorted().map { RankedItem(row: $0.index, score: $0.score) }
+        for row in marked[i] { settled[i].remove(row) }
+      }
     }
     return result
   }
 
-  private func reserve(_ requests: Int, count: Int, rows: Int) {
-    if collectors.count < requests || collectors.first?.k != count {
-      collectors = Array(repeating: TopKCollector(k: count), count: max(requests, collectors.count))
+  /// The parts of some rows' scores for one user.
+  ///
+  /// - Returns: one a row, nil in place of nil; all are nil when nothing of the context is known.
+  public func scoreParts(
+    of rows: [Int32?], _ request: RankingRequest, snapshot: ModelSnapshot, lookup: (ItemNumber) -> Int32?
+  ) -> [ScoreParts?] {
+    let (hidden, slots, contexts) = encode([request], snapshot, lookup)
+    guard !slots.isEmpty else { return rows.map { _ in nil } }
+    let boosts = Dictionary(uniqueKeysWithValues: boosts(contexts[0], snapshot).map { ($0.row, $0.addition) })
+    return rows.map { row in
+      row.map { row in
+        ScoreParts(
+          encoder: dot(hidden, 0, snapshot.vectors, Int(row)), bias: snapshot.bias[0, Int(row)], neighborhood: boosts[row, default: 0])
+      }
     }
-    if settled.count < requests || settled.contains(where: { $0.capacity < rows }) {
-      settled = Array(repeating: RowSet(capacity: rows), count: max(requests, settled.count))
-    }
+  }
+
+  private func reserve(count: Int, rows: Int) {
+    if collector.k != count { collector = TopKCollector(k: count) }
+    if settled.contains(where: { $0.capacity < rows }) { settled = settled.map { _ in RowSet(capacity: rows) } }
   }
 
   /// f(s, i) without the neighbourhood.
@@ -105,7 +135,7 @@ public final class TopKRanker {
     for (i, slot) in slots.enumerated() {
       let row = Int(targets[slot])
       guard 0..<snapshot.rowCount ~= row else { continue }
-      own[i] = exactScore(hidden, i, targets[slot], snapshot) + (boosts[i].first { Int($0.row) == row }?.score ?? 0)
+      own[i] = exactScore(hidden, i, targets[slot], snapshot) + (boosts[i].first { Int($0.row) == row }?.addition ?? 0)
       result[slot] = 0
     }
     let excluded = slots.map { Set(requests[$0].excluded) }
@@ -126,7 +156,7 @@ public final class TopKRanker {
   ///
   /// - Parameter boosts: of each request by rising row.
   private func forEachTile(
-    _ hidden: Matrix, _ boosts: [[(row: Int32, score: Float)]], _ snapshot: ModelSnapshot, _ body: (Range<Int>, Matrix) -> Void
+    _ hidden: Matrix, _ boosts: [[RowAddition]], _ snapshot: ModelSnapshot, _ body: (Range<Int>, Matrix) -> Void
   ) {
     guard hidden.rows > 0 else { return }
     var boosted = [Int](repeating: 0, count: hidden.rows)
@@ -144,19 +174,19 @@ public final class TopKRanker {
   }
 
   /// What the neighbourhood adds to the scores.
-  private func boosts(_ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot) -> [(row: Int32, score: Float)] {
+  private func boosts(_ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot) -> [RowAddition] {
     guard snapshot.neighborhood.capacity > 0 else { return [] }
     evidence.collect(snapshot, context: context.map(\.row))
-    return evidence.rows.map { ($0, snapshot.neighborhood.weights.score(evidence.features($0))) }
+    return evidence.rows.map { RowAddition(row: $0, addition: snapshot.neighborhood.weights.score(evidence.features($0))) }
   }
 
   /// - Returns: where the next tile goes on.
   private func add(
-    _ boosts: [(row: Int32, score: Float)], from first: Int, to part: Matrix, row: Int, _ range: Range<Int>
+    _ boosts: [RowAddition], from first: Int, to part: Matrix, row: Int, _ range: Range<Int>
   ) -> Int {
     var index = first
     while index < boosts.count, Int(boosts[index].row) < range.upperBound {
-      part[row, Int(boosts[index].row) - range.lowerBound] += boosts[index].score
+      part[row, Int(boosts[index].row) - range.lowerBound] += boosts[index].addition
       index += 1
     }
     return index

@@ -8,7 +8,7 @@ public struct ObjectiveConfiguration: Sendable, Equatable {
   public var negatives: NegativeSampling
   /// n.
   public var negativesPerTarget: Int
-  /// See ``NegativeSampler/rankTemperature``.
+  /// See `NegativeSampler.rankTemperature`.
   public var rankTemperature: Float
   public var form: PreferenceForm
   /// β.
@@ -251,10 +251,17 @@ final class Trainer: @unchecked Sendable {
     }
     let bias = Matrix(rows: 1, columns: count)
     for row in 0..<count { bias[0, row] = catalogue.owners[row] == nil ? -.infinity : parameters.itemBias[row, 0] }
+    let idShares = (0..<count).map { row in
+      let (id, whole) = (dot(parameters.itemEmbedding, row, parameters.itemEmbedding, row), dot(vectors, row, vectors, row))
+      // ‖v − e‖² from the products, which rounding may take a little below 0.
+      let content = parameters.configuration.usesContent ? max(0, whole + id - 2 * dot(vectors, row, parameters.itemEmbedding, row)).squareRoot() : 0
+      let length = id.squareRoot()
+      return content > 0 ? length / (length + content) : 1
+    }
     return ModelSnapshot(
       version: version, configuration: parameters.configuration, owners: catalogue.owners, vectors: vectors, bias: bias,
       dense: DenseParameters(parameters.configuration, source: parameters.dense.buffer.copy()),
-      neighborhood: neighborhood)
+      idShares: idShares, neighborhood: neighborhood)
   }
 
   // The tower, cut by rows: each worker keeps its pass for the backward.

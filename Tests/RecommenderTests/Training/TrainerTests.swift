@@ -227,6 +227,24 @@ struct TrainerTests {
     }
   }
 
+  @Test func aSnapshotTellsHowMuchOfAnItemIsItsID() {
+    let trainer = Trainer.synthetic(.small(), items: 10)
+    let snapshot = trainer.snapshot(version: 1)
+    let embedding = trainer.parameters.itemEmbedding.rows(0..<10).array
+    zero(trainer.parameters.itemEmbedding)
+    let contentAlone = trainer.snapshot(version: 2)
+    func length(_ numbers: some Sequence<Float>) -> Float { numbers.reduce(0) { $0 + $1 * $1 }.squareRoot() }
+    for row in 0..<10 {
+      let id = length(embedding[8 * row..<8 * (row + 1)])
+      let content = length(contentAlone.vectors.rows(row..<row + 1).array)
+      #expect(abs((snapshot.idShare(Int32(row)) ?? -1) - id / (id + content)) < 1e-4)
+      #expect(contentAlone.idShare(Int32(row)) == 0)
+    }
+    #expect(snapshot.restricted(to: []).idShare(3) == snapshot.idShare(3))
+    let withoutContent = Trainer.synthetic(.small(content: false), items: 10).snapshot(version: 1)
+    #expect((0..<10).allSatisfy { withoutContent.idShare($0) == 1 } && withoutContent.idShare(10) == nil)
+  }
+
   @Test func aSnapshotWithAnyNumberThatIsNotFiniteIsFoundOut() {
     let trainer = Trainer.synthetic(.small(), items: 10)
     #expect(trainer.snapshot(version: 1).isFinite)

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Rows in 8 bits, each v̂ = scale·value. Sixteen rows stand side by side, four columns of each in turn: value (row, column) is at
+/// ((row / 16)·columns / 4 + column / 4)·64 + (row % 16)·4 + column % 4. All but `bias` go on to a multiple of `QUANTIZED_PADDING` rows.
+struct quantized_rows {
+  const int8_t *values;
+  const float *scales;
+  /// What a query's zero point adds to the product with v̂, negative.
+  const float *offsets;
+  /// ‖v̂‖.
+  const float *norms;
+  const float *bias;
+  int32_t count;
+  /// A multiple of 4.
+  int32_t columns;
+};
+
+enum { QUANTIZED_PADDING = 32 };
+
+struct quantized_query {
+  /// 0 … 127, so that the sum of two products fits in 16 bits.
+  const uint8_t *values;
+  float scale;
+  /// How far h·v is off at most, for each unit of ‖v̂‖.
+  float error;
+  /// What an upper bound has to reach.
+  float least;
+};
+
+/// A row whose upper bound, bias + scale·(product·scales + offsets) + error·norms, is not less than the query's least.
+struct quantized_hit {
+  int32_t row;
+  float upper;
+};
+
+/// By which instructions the products are computed.
+enum quantized_instructions { QUANTIZED_PLAIN = 0, QUANTIZED_AVX2 = 1, QUANTIZED_VNNI = 2 };
+
+/// The best that this machine has.
+enum quantized_instructions quantized_best(void);
+
+/// The hits of each query in rising order of rows; `hits` has room for `rows->count` of each query, `counts` says how many there are.
+void quantized_find(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count,
+    struct quantized_hit *hits, int32_t *counts);
+
+/// The upper bounds of the sixteen rows from 16·`group` on, those beyond the last row being −∞.
+void quantized_upper_bounds(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[16]);
+
+#ifdef __cplusplus
+}
+#endif

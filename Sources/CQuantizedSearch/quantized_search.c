@@ -1,0 +1,232 @@
+#include "quantized_search.h"
+
+#include <math.h>
+#include <string.h>
+
+// C for the sake of instructions that Swift has no names for: products of four pairs of bytes at once (`vpdpbusd`, or `vpmaddubsw` where
+// that is missing). The plain version is what the others are tested against, and what runs on other machines.
+
+enum { GROUP = 16 };
+
+static int32_t rows_left(const struct quantized_rows *rows, int32_t group) {
+  int32_t left = rows->count - group * GROUP;
+  return left < 0 ? 0 : left < GROUP ? left : GROUP;
+}
+
+static void upper_bounds_plain(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
+  int32_t products[GROUP] = {0};
+  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
+  for (int32_t column = 0; column < rows->columns; column += 4, values += 4 * GROUP)
+    for (int32_t row = 0; row < GROUP; row++)
+      for (int32_t i = 0; i < 4; i++) products[row] += query->values[column + i] * values[4 * row + i];
+  int32_t left = rows_left(rows, group);
+  for (int32_t i = 0; i < GROUP; i++) {
+    int32_t row = group * GROUP + i;
+    upper[i] = i < left ? rows->bias[row] + ((float)products[i] * rows->scales[row] + rows->offsets[row]) * query->scale + query->error * rows->norms[row]
+                        : -INFINITY;
+  }
+}
+
+static void find_plain(
+    const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count, struct quantized_hit *hits, int32_t *counts) {
+  for (int32_t q = 0; q < query_count; q++) {
+    struct quantized_hit *next = hits + (int64_t)q * rows->count;
+    for (int32_t group = 0; group * GROUP < rows->count; group++) {
+      float upper[GROUP];
+      upper_bounds_plain(rows, group, &queries[q], upper);
+      int32_t left = rows_left(rows, group);
+      for (int32_t i = 0; i < left; i++)
+        if (!(upper[i] < queries[q].least)) *next++ = (struct quantized_hit){group * GROUP + i, upper[i]};
+    }
+    counts[q] = (int32_t)(next - (hits + (int64_t)q * rows->count));
+  }
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")))
+#define AVX2 __attribute__((target("avx2,fma")))
+
+INLINE int32_t four_values(const uint8_t *values) {
+  int32_t four;
+  memcpy(&four, values, 4);
+  return four;
+}
+
+INLINE void append(struct quantized_hit **next, int32_t first, uint32_t mask, const float *upper) {
+  for (; mask; mask &= mask - 1) {
+    int32_t i = __builtin_ctz(mask);
+    *(*next)++ = (struct quantized_hit){first + i, upper[i]};
+  }
+}
+
+/// What a group has beside its values.
+struct group512 {
+  __m512 scales, offsets, norms, bias;
+};
+
+VNNI INLINE struct group512 load512(const struct quantized_rows *rows, int32_t group) {
+  int32_t row = group * GROUP;
+  __mmask16 valid = (__mmask16)((1u << rows_left(rows, group)) - 1);
+  return (struct group512){
+      _mm512_loadu_ps(rows->scales + row), _mm512_loadu_ps(rows->offsets + row), _mm512_loadu_ps(rows->norms + row),
+      valid == 0xFFFF ? _mm512_loadu_ps(rows->bias + row) : _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row)};
+}
+
+VNNI INLINE __m512 upper512(__m512i products, const struct group512 *group, const struct quantized_query *query) {
+  __m512 product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), group->scales, group->offsets);
+  return _mm512_fmadd_ps(group->norms, _mm512_set1_ps(query->error), _mm512_fmadd_ps(product, _mm512_set1_ps(query->scale), group->bias));
+}
+
+/// Two groups against `count` queries, a constant from 1 to 4: their sums stay in registers.
+VNNI INLINE void find512(
+    const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count, struct quantized_hit **next) {
+  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
+  const int8_t *others = values + (int64_t)GROUP * rows->columns;
+  __m512i sums[4][2];
+#pragma clang loop unroll(full)
+  for (int q = 0; q < count; q++) sums[q][0] = sums[q][1] = _mm512_setzero_si512();
+  for (int32_t column = 0; column < rows->columns; column += 4) {
+    __m512i x = _mm512_loadu_si512(values + column * GROUP), y = _mm512_loadu_si512(others + column * GROUP);
+#pragma clang loop unroll(full)
+    for (int q = 0; q < count; q++) {
+      __m512i four = _mm512_set1_epi32(four_values(queries[q].values + column));
+      sums[q][0] = _mm512_dpbusd_epi32(sums[q][0], four, x);
+      sums[q][1] = _mm512_dpbusd_epi32(sums[q][1], four, y);
+    }
+  }
+  struct group512 first = load512(rows, group), second = load512(rows, group + 1);
+#pragma clang loop unroll(full)
+  for (int q = 0; q < count; q++) {
+    __m512 least = _mm512_set1_ps(queries[q].least);
+    __m512 upper[2] = {upper512(sums[q][0], &first, &queries[q]), upper512(sums[q][1], &second, &queries[q])};
+    uint32_t mask = _mm512_cmp_ps_mask(upper[0], least, _CMP_NLT_UQ) | (uint32_t)_mm512_cmp_ps_mask(upper[1], least, _CMP_NLT_UQ) << 16;
+    int32_t left = rows->count - group * GROUP;
+    if (left < 2 * GROUP) mask &= (1u << left) - 1;
+    if (mask) {
+      float stored[2 * GROUP];
+      _mm512_storeu_ps(stored, upper[0]);
+      _mm512_storeu_ps(stored + GROUP, upper[1]);
+      append(&next[q], group * GROUP, mask, stored);
+    }
+  }
+}
+
+VNNI static void find_vnni(
+    const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count, struct quantized_hit *hits, int32_t *counts) {
+  for (int32_t q = 0; q < query_count; q += 4) {
+    int count = query_count - q < 4 ? query_count - q : 4;
+    struct quantized_hit *next[4];
+    for (int k = 0; k < count; k++) next[k] = hits + (int64_t)(q + k) * rows->count;
+    for (int32_t group = 0; group * GROUP < rows->count; group += 2) switch (count) {
+        case 1: find512(rows, group, queries + q, 1, next); break;
+        case 2: find512(rows, group, queries + q, 2, next); break;
+        case 3: find512(rows, group, queries + q, 3, next); break;
+        default: find512(rows, group, queries + q, 4, next);
+      }
+    for (int k = 0; k < count; k++) counts[q + k] = (int32_t)(next[k] - (hits + (int64_t)(q + k) * rows->count));
+  }
+}
+
+VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
+  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
+  __m512i sums = _mm512_setzero_si512();
+  for (int32_t column = 0; column < rows->columns; column += 4)
+    sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(four_values(query->values + column)), _mm512_loadu_si512(values + column * GROUP));
+  struct group512 whole = load512(rows, group);
+  _mm512_storeu_ps(upper, upper512(sums, &whole, query));
+}
+
+/// Half a group against one query.
+AVX2 INLINE __m256 upper256(const struct quantized_rows *rows, int32_t group, int32_t half, const struct quantized_query *query) {
+  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns + half * 32;
+  __m256i sums = _mm256_setzero_si256();
+  for (int32_t column = 0; column < rows->columns; column += 4) {
+    __m256i four = _mm256_set1_epi32(four_values(query->values + column));
+    __m256i pairs = _mm256_maddubs_epi16(four, _mm256_loadu_si256((const __m256i *)(values + column * GROUP)));
+    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  int32_t row = group * GROUP + half * 8, left = rows_left(rows, group) - half * 8;
+  float bias[8];
+  if (left < 8) {
+    for (int32_t i = 0; i < 8; i++) bias[i] = i < left ? rows->bias[row + i] : -INFINITY;
+  } else {
+    memcpy(bias, rows->bias + row, sizeof bias);
+  }
+  __m256 product = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(rows->scales + row), _mm256_loadu_ps(rows->offsets + row));
+  __m256 middle = _mm256_fmadd_ps(product, _mm256_set1_ps(query->scale), _mm256_loadu_ps(bias));
+  return _mm256_fmadd_ps(_mm256_loadu_ps(rows->norms + row), _mm256_set1_ps(query->error), middle);
+}
+
+AVX2 static void find_avx2(
+    const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count, struct quantized_hit *hits, int32_t *counts) {
+  for (int32_t q = 0; q < query_count; q++) {
+    struct quantized_hit *start = hits + (int64_t)q * rows->count, *next = start;
+    __m256 least = _mm256_set1_ps(queries[q].least);
+    for (int32_t group = 0; group * GROUP < rows->count; group++) {
+      __m256 low = upper256(rows, group, 0, &queries[q]), high = upper256(rows, group, 1, &queries[q]);
+      uint32_t mask = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(low, least, _CMP_NLT_UQ)) |
+                      (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(high, least, _CMP_NLT_UQ)) << 8;
+      mask &= (1u << rows_left(rows, group)) - 1;
+      if (mask) {
+        float stored[GROUP];
+        _mm256_storeu_ps(stored, low);
+        _mm256_storeu_ps(stored + 8, high);
+        append(&next, group * GROUP, mask, stored);
+      }
+    }
+    counts[q] = (int32_t)(next - start);
+  }
+}
+
+AVX2 static void upper_bounds_avx2(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
+  _mm256_storeu_ps(upper, upper256(rows, group, 0, query));
+  _mm256_storeu_ps(upper + 8, upper256(rows, group, 1, query));
+}
+
+enum quantized_instructions quantized_best(void) {
+  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq"))
+    return QUANTIZED_VNNI;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? QUANTIZED_AVX2 : QUANTIZED_PLAIN;
+}
+
+void quantized_find(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count,
+    struct quantized_hit *hits, int32_t *counts) {
+  switch (instructions) {
+    case QUANTIZED_VNNI: find_vnni(rows, queries, query_count, hits, counts); break;
+    case QUANTIZED_AVX2: find_avx2(rows, queries, query_count, hits, counts); break;
+    default: find_plain(rows, queries, query_count, hits, counts);
+  }
+}
+
+void quantized_upper_bounds(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[16]) {
+  switch (instructions) {
+    case QUANTIZED_VNNI: upper_bounds_vnni(rows, group, query, upper); break;
+    case QUANTIZED_AVX2: upper_bounds_avx2(rows, group, query, upper); break;
+    default: upper_bounds_plain(rows, group, query, upper);
+  }
+}
+
+#else
+
+enum quantized_instructions quantized_best(void) { return QUANTIZED_PLAIN; }
+
+void quantized_find(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count,
+    struct quantized_hit *hits, int32_t *counts) {
+  (void)instructions;
+  find_plain(rows, queries, query_count, hits, counts);
+}
+
+void quantized_upper_bounds(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[16]) {
+  (void)instructions;
+  upper_bounds_plain(rows, group, query, upper);
+}
+
+#endif

@@ -1,0 +1,201 @@
+import CQuantizedSearch
+
+/// A row, and what is added to its score for one query.
+public struct RowAddition: Sendable, Equatable {
+  public var row: Int32
+  public var addition: Float
+
+  public init(row: Int32, addition: Float) {
+    self.row = row
+    self.addition = addition
+  }
+}
+
+extension QuantizedMatrix {
+  /// Rows that are searched at a time: they stay in the cache while the queries pass by.
+  private static let blockRows = 1024
+
+  /// For each query the rows that may be among the `count` with the highest h·v + bias + addition: all that are, and few others.
+  ///
+  /// - Parameters:
+  ///   - queries: h, (queries, columns).
+  ///   - bias: (1, rows); −∞ leaves a row out.
+  ///   - count: how many of the best are wanted.
+  ///   - additions: of each query, a row at most once.
+  ///   - arena: for the rows that a block brings.
+  ///   - instructions: the best that the machine has, but in a test.
+  ///   - isSettled: whether a row has no place in a query's list, or is there with its addition.
+  /// - Returns: in no order, with their additions.
+  public func search(
+    _ queries: Matrix, bias: Matrix, count: Int, additions: [[RowAddition]], arena: Arena, instructions: SearchInstructions = .best,
+    isSettled: (_ query: Int, _ row: Int32) -> Bool
+  ) -> [[RowAddition]] {
+    precondition(queries.columns == columns && bias.columns == rows && additions.count == queries.rows && count > 0)
+    guard queries.rows > 0, rows > 0 else { return additions.map { _ in [] } }
+    let query = quantize(queries)
+    let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
+    var candidates = (0..<queries.rows).map { i in
+      // What 32-bit floats round: the product with the mean, and the sums.
+      let greatest = additions[i].reduce(abs(dot(queries.row(i), mean.pointer, columns))) { max($0, abs($1.addition)) }
+      return Candidates(count: count, rounding: 2e-5 * query.norms[i] * meanNorm + 1e-6 * greatest)
+    }
+    let additions = additions.map { AdditionsByBlock($0, blockRows: Self.blockRows, rows: rows) }
+    query.values.withUnsafeBufferPointer { queryValues in
+      guard let first = queryValues.baseAddress else { return }
+      var asked = candidates.indices.map { i in
+        quantized_query(
+          values: first + i * paddedColumns, scale: query.scales[i],
+          // The last term is for rounding, too; it keeps a query of zeros off 0·∞.
+          error: query.norms[i] * relativeError + query.errors[i] + max(1e-5 * query.norms[i], .leastNormalMagnitude), least: -.infinity)
+      }
+      let capacity = queries.rows * Self.blockRows
+      let hits = UnsafeMutableRawPointer(arena.matrix(2, capacity).pointer).bindMemory(to: quantized_hit.self, capacity: capacity)
+      var hitCounts = [Int32](repeating: 0, count: queries.rows)
+      for first in stride(from: 0, to: rows, by: Self.blockRows) {
+        var block = quantized_rows(
+          values: values.base + first * paddedColumns, scales: scales.base + first, offsets: offsets.base + first, norms: norms.base + first,
+          bias: bias.pointer + first, count: Int32(min(Self.blockRows, rows - first)), columns: Int32(paddedColumns))
+        for i in candidates.indices {
+          additions[i].consider(first, &block, &asked[i], instructions, &candidates[i])
+          candidates[i].prune()
+          asked[i].least = candidates[i].least
+        }
+        quantized_find(instructions.code, &block, asked, Int32(asked.count), hits, &hitCounts)
+        for i in candidates.indices {
+          let width = 2 * asked[i].error
+          for hit in UnsafeBufferPointer(start: hits + i * Int(block.count), count: Int(hitCounts[i])) {
+            let row = Int32(first) + hit.row
+            if isSettled(i, row) { continue }
+            candidates[i].consider(RowAddition(row: row, addition: 0), upper: hit.upper, width: width * norms.base[Int(row)])
+          }
+          candidates[i].prune()
+        }
+      }
+    }
+    return candidates.indices.map { candidates[$0].rows }
+  }
+}
+
+/// By which instructions the products are computed.
+public enum SearchInstructions: CaseIterable, Sendable {
+  /// The reference for the others.
+  case plain, avx2, vnni
+
+  /// Of the machine.
+  public static let best: SearchInstructions =
+    switch quantized_best() {
+    case QUANTIZED_VNNI: .vnni
+    case QUANTIZED_AVX2: .avx2
+    default: .plain
+    }
+
+  var code: quantized_instructions {
+    switch self {
+    case .plain: QUANTIZED_PLAIN
+    case .avx2: QUANTIZED_AVX2
+    case .vnni: QUANTIZED_VNNI
+    }
+  }
+}
+
+/// A query's additions by the block that their rows are in.
+private struct AdditionsByBlock {
+  private var additions: [RowAddition]
+  /// Of each block, and where the last one ends.
+  private var starts: [Int]
+  private let blockRows: Int
+
+  init(_ additions: [RowAddition], blockRows: Int, rows: Int) {
+    self.additions = additions
+    self.blockRows = blockRows
+    starts = Array(repeating: 0, count: (rows + blockRows - 1) / blockRows + 1)
+    for added in additions { starts[Int(added.row) / blockRows + 1] += 1 }
+    for block in starts.indices.dropFirst() { starts[block] += starts[block - 1] }
+    var next = starts
+    for added in additions {
+      self.additions[next[Int(added.row) / blockRows]] = added
+      next[Int(added.row) / blockRows] += 1
+    }
+  }
+
+  /// Considers those in the block that begins with the row `first`.
+  func consider(
+    _ first: Int, _ block: inout quantized_rows, _ query: inout quantized_query, _ instructions: SearchInstructions, _ candidates: inout Candidates
+  ) {
+    let number = first / blockRows
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: 16) { upper in
+      for added in additions[starts[number]..<starts[number + 1]] {
+        let row = Int(added.row) - first
+        quantized_upper_bounds(instructions.code, &block, Int32(row / 16), &query, upper.baseAddress)
+        candidates.consider(added, upper: upper[row % 16] + added.addition, width: 2 * query.error * block.norms[row])
+      }
+    }
+  }
+}
+
+/// Rows that may be among the `count` best of a query, as far as bounds of their scores tell.
+private struct Candidates {
+  private struct Candidate {
+    var row: RowAddition
+    var upper: Float
+    var lower: Float
+  }
+
+  let count: Int
+  /// How far two sums of the same score may be apart by rounding.
+  let rounding: Float
+  /// What an upper bound has to reach: `count` rows have a score of at least this.
+  private(set) var least = -Float.infinity
+  private var list: [Candidate] = []
+  private var limit: Int
+
+  init(count: Int, rounding: Float) {
+    self.count = count
+    self.rounding = rounding
+    limit = count
+  }
+
+  mutating func consider(_ row: RowAddition, upper: Float, width: Float) {
+    guard upper >= least, upper > -.infinity else { return }
+    list.append(Candidate(row: row, upper: upper, lower: width.isFinite ? upper - width : -.infinity))
+  }
+
+  /// Drops those that can't be among the best any more, if that is worth the while.
+  mutating func prune() {
+    guard list.count > limit else { return }
+    let bound = boundOfGreatest()
+    least = max(least, bound - rounding - 1e-6 * abs(bound))
+    list.removeAll { $0.upper < least }
+    limit = list.count + count
+  }
+
+  /// Nearly the `count`-th greatest lower bound and not above it, by counting how many lie in each of 256 equal intervals.
+  private func boundOfGreatest() -> Float {
+    var (least, greatest) = (Float.infinity, -Float.infinity)
+    for candidate in list where candidate.lower > -.infinity {
+      least = min(least, candidate.lower)
+      greatest = max(greatest, candidate.lower)
+    }
+    let width = (greatest - least) / 256
+    guard width > 0, width.isFinite else { return -.infinity }
+    return withUnsafeTemporaryAllocation(of: Int32.self, capacity: 256) { counts in
+      counts.initialize(repeating: 0)
+      for candidate in list where candidate.lower > -.infinity { counts[min(255, Int((candidate.lower - least) / width))] += 1 }
+      var rest = Int32(count)
+      for interval in (0..<256).reversed() {
+        rest -= counts[interval]
+        // Less than the interval's beginning by what the division rounds.
+        if rest <= 0 { return least + width * (Float(interval) - 0.01) }
+      }
+      return -.infinity
+    }
+  }
+
+  var rows: [RowAddition] {
+    mutating get {
+      limit = count
+      prune()
+      return list.map(\.row)
+    }
+  }
+}
