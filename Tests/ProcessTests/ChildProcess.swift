@@ -1,4 +1,5 @@
 import Foundation
+import Testing
 import TestSupport
 
 /// A run of the built `rodpod`, whose output goes to files. It is killed with this object.
@@ -54,7 +55,12 @@ final class ChildProcess {
 
   /// - Returns: the exit code, or the signal that ended the process, negated.
   func exitCode(within bound: Duration = .seconds(60)) async throws -> Int32 {
-    try await waitUntil("rodpod ends; it says: \(standardError.suffix(2000))", within: bound) { !process.isRunning }
+    do {
+      try await waitUntil("rodpod ends", within: bound) { !process.isRunning }
+    } catch {
+      Issue.record("what it said up to then: \(standardError.suffix(3000))")
+      throw error
+    }
     return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
   }
 
