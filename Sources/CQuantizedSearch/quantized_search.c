@@ -6,7 +6,7 @@
 // C for the sake of instructions that Swift has no names for: products of four pairs of bytes at once (`vpdpbusd`, or `vpmaddubsw` where
 // that is missing). The plain version is what the others are tested against, and what runs on other machines.
 
-enum { GROUP = 16 };
+enum { GROUP = QUANTIZED_GROUP };
 
 static int32_t rows_left(const struct quantized_rows *rows, int32_t group) {
   int32_t left = rows->count - group * GROUP;
@@ -204,7 +204,7 @@ void quantized_find(
 }
 
 void quantized_upper_bounds(
-    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[16]) {
+    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
   switch (instructions) {
     case QUANTIZED_VNNI: upper_bounds_vnni(rows, group, query, upper); break;
     case QUANTIZED_AVX2: upper_bounds_avx2(rows, group, query, upper); break;
@@ -224,7 +224,7 @@ void quantized_find(
 }
 
 void quantized_upper_bounds(
-    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[16]) {
+    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
   (void)instructions;
   upper_bounds_plain(rows, group, query, upper);
 }

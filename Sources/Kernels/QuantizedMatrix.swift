@@ -46,7 +46,7 @@ public struct QuantizedMatrix: Sendable {
   public init(_ matrix: Matrix) {
     rows = matrix.rows
     columns = matrix.columns
-    let padding = QUANTIZED_PADDING
+    let (group, padding) = (QUANTIZED_GROUP, QUANTIZED_PADDING)
     let padded = (rows + padding - 1) / padding * padding
     paddedColumns = (columns + 3) / 4 * 4
     values = ByteBuffer(count: padded * paddedColumns)
@@ -58,7 +58,7 @@ public struct QuantizedMatrix: Sendable {
     for i in 0..<rows {
       difference.base.update(from: matrix.row(i), count: columns)
       accumulate(difference.base, -1, mean.pointer, columns)
-      let row = quantize(difference.base, values.base + i / 16 * 16 * paddedColumns + i % 16 * 4)
+      let row = quantize(difference.base, values.base + i / group * group * paddedColumns + i % group * 4)
       scales.base[i] = row.scale
       offsets.base[i] = -row.scale * Float(zeroPoint * row.sum)
       norms.base[i] = row.norm

@@ -123,11 +123,11 @@ private struct AdditionsByBlock {
     _ first: Int, _ block: inout quantized_rows, _ query: inout quantized_query, _ instructions: SearchInstructions, _ candidates: inout Candidates
   ) {
     let number = first / blockRows
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: 16) { upper in
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: QUANTIZED_GROUP) { upper in
       for added in additions[starts[number]..<starts[number + 1]] {
         let row = Int(added.row) - first
-        quantized_upper_bounds(instructions.code, &block, Int32(row / 16), &query, upper.baseAddress)
-        candidates.consider(added, upper: upper[row % 16] + added.addition, width: 2 * query.error * block.norms[row])
+        quantized_upper_bounds(instructions.code, &block, Int32(row / QUANTIZED_GROUP), &query, upper.baseAddress)
+        candidates.consider(added, upper: upper[row % QUANTIZED_GROUP] + added.addition, width: 2 * query.error * block.norms[row])
       }
     }
   }

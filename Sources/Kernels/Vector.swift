@@ -73,14 +73,6 @@ extension SIMD8<Int32> {
   func choose(_ a: Vector, _ b: Vector) -> Vector {
     unsafeBitCast((unsafeBitCast(a, to: Self.self) & self) | (unsafeBitCast(b, to: Self.self) & ~self), to: Vector.self)
   }
-
-  /// Whether all bits are set in all lanes.
-  @inline(__always)
-  var hasAllBits: Bool {
-    let four = lowHalf & highHalf
-    let two = four.lowHalf & four.highHalf
-    return two.x & two.y == -1
-  }
 }
 
 /// Adding 1.5·2²³ rounds to the nearest integer and leaves it in the low bits, for |x| < 2²².

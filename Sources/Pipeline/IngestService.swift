@@ -115,7 +115,7 @@ final class IngestService {
     }
     for failure in result.errors {
       logger.log(
-        level: failure.error.code.isRefusal ? .error : .warning, "Kafka reports an error",
+        level: failure.error.logLevel, "Kafka reports an error",
         metadata: ["partition": "\(failure.partition.map(\.description) ?? "-")", "error": "\(failure.error)"])
     }
     for error in result.commitFailures { logger.debug("Kafka refused an advisory offset", metadata: ["error": "\(error)"]) }

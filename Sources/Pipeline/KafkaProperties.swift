@@ -47,6 +47,11 @@ extension Settings.Kafka {
   ]
 }
 
+extension KafkaError {
+  /// What somebody has to allow does not pass by itself.
+  var logLevel: Logger.Level { code.isRefusal ? .error : .warning }
+}
+
 extension ClientObservers {
   /// librdkafka's own lines go to the daemon's log. They come on its threads.
   static func logging(to logger: Logger) -> ClientObservers {

@@ -140,21 +140,22 @@ final class RankerService {
   }
 
   private func settle(_ result: ProducerPollResult) {
-    let now = millisecondsSince1970()
-    var times: [Duration] = []
+    let known = acknowledged.count
     for report in result.deliveries {
       switch report.result {
       case .success:
-        guard let publication = pending.removeValue(forKey: report.token) else { continue }
-        acknowledged.append(publication)
-        metrics.delivered(1, failed: 0)
-        if let time = publication.eventTime { times.append(.milliseconds(max(0, now - time))) }
+        if let publication = pending.removeValue(forKey: report.token) { acknowledged.append(publication) }
       case .failure(let error): fail(report.token, error)
       }
     }
-    metrics.answered(after: times)
+    let new = acknowledged[known...]
+    if !new.isEmpty {
+      let now = millisecondsSince1970()
+      metrics.delivered(new.count, failed: 0)
+      metrics.answered(after: new.compactMap { publication in publication.eventTime.map { .milliseconds(max(0, now - $0)) } })
+    }
     for error in result.errors {
-      logger.log(level: error.code.isRefusal ? .error : .warning, "Kafka reports an error to the producer", metadata: ["error": "\(error)"])
+      logger.log(level: error.logLevel, "Kafka reports an error to the producer", metadata: ["error": "\(error)"])
     }
   }
 
@@ -172,8 +173,7 @@ final class RankerService {
 
   private func fail(_ token: UInt64, _ error: KafkaError) {
     guard let publication = pending.removeValue(forKey: token) else { return }
-    logger.log(
-      level: error.code.isRefusal ? .error : .warning, "a list was not delivered; its user is ranked again", metadata: ["error": "\(error)"])
+    logger.log(level: error.logLevel, "a list was not delivered; its user is ranked again", metadata: ["error": "\(error)"])
     metrics.delivered(0, failed: 1)
     ranking.release([publication])
     retryAt = .now + .seconds(1)

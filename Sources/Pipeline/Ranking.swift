@@ -174,8 +174,8 @@ final class Ranking {
     let digest = Self.digest(items.map(\.item))
     guard digest != pool.record?.published?.digest else { return nil }
     let record = PoolRecord(
-      modelVersion: 0, revision: try pool.revision + beginPublishing(), items: items.map { StoredItemNumber(rawValue: $0.item) }, scores: items.map(\.score),
-      madeTime: now)
+      modelVersion: 0, revision: try pool.revision + beginPublishing(), items: items.map { StoredItemNumber(rawValue: $0.item) },
+      scores: items.map(\.score), madeTime: now)
     try store.write { (transaction) throws(StateStoreError) in try transaction.putPool(record, of: key) }
     inFlight.insert(key)
     return Publication(

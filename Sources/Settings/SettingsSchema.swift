@@ -89,7 +89,9 @@ public enum SettingsSchema {
     .integer("model.inner_size", \.model.innerSize, 4...8192, "Width of the feed-forward layers."),
     .integer("model.maximum_sequence_length", \.model.maximumSequenceLength, 1...1024, "Newest interactions of a user that are kept."),
     .number("model.dropout", \.model.dropout, 0...0.9, "Share of activations that are dropped while training."),
-    .integer("model.experts", \.model.experts, 0...64, "Experts over the item features; 0 is one dense layer, which was the better one wherever both were measured."),
+    .integer(
+      "model.experts", \.model.experts, 0...64,
+      "Experts over the item features; 0 is one dense layer, which was the better one wherever both were measured."),
     .integer("model.experts_per_item", \.model.expertsPerItem, 1...64, "Experts that each item is routed to."),
     .integer(
       "model.neighbours", \.model.neighbours, 0...4096,

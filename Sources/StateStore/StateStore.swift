@@ -44,38 +44,6 @@ public final class StateStore: Sendable {
     case reclaiming
   }
 
-  /// From here on no power cut undoes what is committed.
-  public func sync() throws(StateStoreError) {
-    do throws(LMDBError) {
-      try environment.sync()
-    } catch {
-      throw StateStoreError(error)
-    }
-  }
-
-  /// To be called before the first list is published.
-  ///
-  /// A list is published when its revision is committed, and a power cut may undo that commit. So whoever publishes leaves out as many revisions
-  /// as publishers before it did not end by ``endPublishing()``: each may have sent one list of a user whose revision is not in the store.
-  ///
-  /// - Returns: how many revisions to leave out.
-  public func beginPublishing() throws(StateStoreError) -> UInt64 {
-    let unended = try write { (transaction) throws(StateStoreError) in
-      let bytes = try transaction.value(databases.meta, MetaKey.publishers) ?? []
-      let unended = bytes.span.bigEndian(UInt64.self) ?? 0
-      try transaction.put(databases.meta, MetaKey.publishers, [UInt8](bigEndian: unended + 1))
-      return unended
-    }
-    try sync()
-    return unended
-  }
-
-  /// All revisions of published lists are in the store for good.
-  public func endPublishing() throws(StateStoreError) {
-    try sync()
-    try write { (transaction) throws(StateStoreError) in try transaction.delete(databases.meta, MetaKey.publishers) }
-  }
-
   /// How full the store is.
   public struct Info: Hashable, Sendable {
     /// In bytes: the limit now, the pages up to the last one ever used, and those of them that are free again.
@@ -172,6 +140,38 @@ public final class StateStore: Sendable {
         try grow(purpose)
       }
     }
+  }
+
+  /// From here on no power cut undoes what is committed.
+  public func sync() throws(StateStoreError) {
+    do throws(LMDBError) {
+      try environment.sync()
+    } catch {
+      throw StateStoreError(error)
+    }
+  }
+
+  /// To be called before the first list is published.
+  ///
+  /// A list is published when its revision is committed, and a power cut may undo that commit. So whoever publishes leaves out as many revisions
+  /// as publishers before it did not end by ``endPublishing()``: each may have sent one list of a user whose revision is not in the store.
+  ///
+  /// - Returns: how many revisions to leave out.
+  public func beginPublishing() throws(StateStoreError) -> UInt64 {
+    let unended = try write { (transaction) throws(StateStoreError) in
+      let bytes = try transaction.value(databases.meta, MetaKey.publishers) ?? []
+      let unended = bytes.span.bigEndian(UInt64.self) ?? 0
+      try transaction.put(databases.meta, MetaKey.publishers, [UInt8](bigEndian: unended + 1))
+      return unended
+    }
+    try sync()
+    return unended
+  }
+
+  /// All revisions of published lists are in the store for good.
+  public func endPublishing() throws(StateStoreError) {
+    try sync()
+    try write { (transaction) throws(StateStoreError) in try transaction.delete(databases.meta, MetaKey.publishers) }
   }
 
   /// How full the store is.

@@ -207,3 +207,14 @@ struct SeededGenerator: RandomNumberGenerator {
     return value ^ (value >> 31)
   }
 }
+
+/// Views of so many items by so many users, who take turns; numbers are times, too.
+func viewRecords(_ range: Range<Int>, users: Int, items: Int, partition: ((Int) -> Int32)? = nil) -> [Record] {
+  range.map { number in
+    var record = Record(
+      Events.Interaction(user: "u-\(number % users)", item: "i-\(number % items)", type: 0, time: 1_700_000_000_000 + Int64(number)),
+      type: "view")
+    record.partition = partition?(number)
+    return record
+  }
+}

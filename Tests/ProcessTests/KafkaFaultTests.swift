@@ -9,12 +9,7 @@ extension DaemonProcessTests {
   /// The brokers refuse, move and forget.
   @Suite struct KafkaFaultTests {
     private func views(_ range: Range<Int>, partition: ((Int) -> Int32)? = nil) -> [Record] {
-      range.map { number in
-        var record = Record(
-          Events.Interaction(user: "u-\(number % 6)", item: "i-\(number % 40)", type: 0, time: 1_700_000_000_000 + Int64(number)), type: "view")
-        record.partition = partition?(number)
-        return record
-      }
+      viewRecords(range, users: 6, items: 40, partition: partition)
     }
 
     /// A daemon's configuration at a mock cluster, whose topics are there: it takes no admin calls.

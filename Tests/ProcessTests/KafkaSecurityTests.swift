@@ -9,11 +9,7 @@ extension DaemonProcessTests {
   @Suite(.enabled(if: Gateway.isAvailable, "python3 and openssl are needed: make test-dependencies")) struct KafkaSecurityTests {
     private let secret = "s3cret-\(UUID().uuidString)"
 
-    private func views(_ range: Range<Int>) -> [Record] {
-      range.map {
-        Record(Events.Interaction(user: "u-\($0 % 3)", item: "i-\($0 % 20)", type: 0, time: 1_700_000_000_000 + Int64($0)), type: "view")
-      }
-    }
+    private func views(_ range: Range<Int>) -> [Record] { viewRecords(range, users: 3, items: 20) }
 
     /// A daemon that is sent to the gateway, with its password in a file as systemd's `LoadCredential=` gives it. It logs all it can.
     private func installation(_ broker: Broker, _ gateway: Gateway, _ properties: [String: String]) throws -> Installation {

@@ -6,7 +6,10 @@
 extern "C" {
 #endif
 
-/// Rows in 8 bits, each v̂ = scale·value. Sixteen rows stand side by side, four columns of each in turn: value (row, column) is at
+/// Rows that stand side by side, and what the number of rows is padded to a multiple of.
+enum { QUANTIZED_GROUP = 16, QUANTIZED_PADDING = 2 * QUANTIZED_GROUP };
+
+/// Rows in 8 bits, each v̂ = scale·value. The rows of a group stand side by side, four columns of each in turn: value (row, column) is at
 /// ((row / 16)·columns / 4 + column / 4)·64 + (row % 16)·4 + column % 4. All but `bias` go on to a multiple of `QUANTIZED_PADDING` rows.
 struct quantized_rows {
   const int8_t *values;
@@ -20,8 +23,6 @@ struct quantized_rows {
   /// A multiple of 4.
   int32_t columns;
 };
-
-enum { QUANTIZED_PADDING = 32 };
 
 struct quantized_query {
   /// 0 … 127, so that the sum of two products fits in 16 bits.
@@ -50,9 +51,10 @@ void quantized_find(
     enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count,
     struct quantized_hit *hits, int32_t *counts);
 
-/// The upper bounds of the sixteen rows from 16·`group` on, those beyond the last row being −∞.
+/// The upper bounds of a group's rows, those beyond the last row being −∞.
 void quantized_upper_bounds(
-    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[16]);
+    enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query,
+    float upper[QUANTIZED_GROUP]);
 
 #ifdef __cplusplus
 }
