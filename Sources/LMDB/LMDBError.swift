@@ -53,7 +53,8 @@ public struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
       case MDB_BAD_VALSIZE: .badValueSize
       case MDB_KEYEXIST: .keyExists
       case MDB_NOTFOUND: .noDatabase
-      case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH, MDB_PANIC: .corrupted
+      // A tree deeper than a cursor's stack, or a database of another kind than was made, comes of damaged pages alone.
+      case MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH, MDB_PANIC, MDB_CURSOR_FULL, MDB_INCOMPATIBLE: .corrupted
       case ENOENT: .noSuchFile
       case EACCES, EPERM, EROFS: .permission
       default: .other

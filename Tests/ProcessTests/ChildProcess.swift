@@ -30,9 +30,13 @@ final class ChildProcess {
     process.arguments = arguments
     process.environment = Self.environment.merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice
-    process.standardOutput = try file("out")
-    process.standardError = try file("err")
+    let (output, errors) = (try file("out"), try file("err"))
+    process.standardOutput = output
+    process.standardError = errors
     try process.runUnmasked()
+    // The child has its own. A thousand lives in one test would be two thousand open files.
+    try output.close()
+    try errors.close()
   }
 
   deinit {
