@@ -20,14 +20,16 @@ test: test-dependencies
 	$(BUILD) --build-tests
 	swift test -c release --skip-build
 
-# Kills, power cuts and damage by the hundred, each with its seed printed: RODPOD_TORTURE_SEED=N runs it again. Power cuts and full disks need root.
+# Kills, power cuts and damage by the hundred, each with its seed printed: RODPOD_TORTURE_SEED=N runs it again, and as many ids that are made up.
+# Power cuts and full disks need root.
 KILLS ?= 1000
 POWER_CUTS ?= 100
 DAMAGE ?= 1000
+JUNK ?= 10000000
 torture: test-dependencies
 	$(BUILD) --build-tests
-	RODPOD_TORTURE_KILLS=$(KILLS) RODPOD_TORTURE_POWER_CUTS=$(POWER_CUTS) RODPOD_TORTURE_DAMAGE=$(DAMAGE) \
-	  swift test -c release --skip-build --filter 'KillTests|FaultTests'
+	RODPOD_TORTURE_KILLS=$(KILLS) RODPOD_TORTURE_POWER_CUTS=$(POWER_CUTS) RODPOD_TORTURE_DAMAGE=$(DAMAGE) RODPOD_TORTURE_JUNK=$(JUNK) \
+	  swift test -c release --skip-build --filter 'KillTests|FaultTests|junkIDs'
 
 # Coverage-guided fuzzing (libFuzzer, with AddressSanitizer) of all that reads bytes from outside; what is found lies in .build-fuzz.
 # It goes on from its own corpus there and from the one that is kept in Tests/Fixtures/fuzz: `make fuzz-corpus` adds what covers more, if it is

@@ -41,12 +41,14 @@ def experiments(arguments):
         yield "beauty-loo-ids", ["leave-one-out", *events, *first], "beauty-loo"
         yield "beauty-prequential-ids", ["prequential", "--block", "day", *events, *first], "beauty-prequential"
 
+        for negatives in NEGATIVES:
+            yield f"beauty-loo-{negatives}", [*leave_one_out, *seeds, "--negatives", negatives], "beauty-loo"
+
         # With the paper's experts: what they add, and on this base what the preference term adds.
         experts = ["--experts", "4"]
         yield "beauty-loo-moe", [*leave_one_out, *seeds, *experts], "beauty-loo"
         yield "beauty-prequential-moe", [*prequential, *seeds, *experts], "beauty-prequential"
-        for negatives in NEGATIVES:
-            yield f"beauty-loo-moe-{negatives}", [*leave_one_out, *seeds, *experts, "--negatives", negatives], "beauty-loo-moe"
+        yield "beauty-loo-moe-none", [*leave_one_out, *seeds, *experts, "--negatives", "none"], "beauty-loo-moe"
         # Where the whole softmax is not affordable: a sample of so many items, with and without the neighbourhood beside the encoder.
         for count in [8, 64]:
             sample = ["--set", "objective.full_softmax_max_items=0", "--set", f"objective.sampled_softmax_negatives={count}", *experts, *first]

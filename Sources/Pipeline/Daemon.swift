@@ -254,7 +254,8 @@ extension StateStore.Options {
     self.init(
       initialBytes: settings.store.mapSizeBytes, maximumBytes: settings.store.maxBytes,
       sequenceLength: settings.model.maximumSequenceLength, lateInteractionBound: settings.events.maxLate.wholeMilliseconds,
-      deduplicates: settings.events.deduplicate)
+      deduplicates: settings.events.deduplicate, maximumItems: settings.store.maxItems,
+      admissionInteractions: settings.store.admissionInteractions)
   }
 }
 

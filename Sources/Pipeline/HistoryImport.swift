@@ -60,6 +60,10 @@ public final class HistoryImport {
       let numbers = try store.write { (transaction) throws(StateStoreError) in
         var numbers: [Recommender.ItemNumber] = []
         for item in items {
+          // An item that lost its row could not be learned.
+          if try transaction.rowsInUse() >= store.options.maximumItems, try transaction.itemNumber(of: item.id) == nil {
+            throw StateStoreError(.invalidValue, "the history has more than \(store.options.maximumItems) items: raise store.max_items")
+          }
           let number =
             if let description = item.description {
               try transaction.describeItem(item.id, StoredItemDescription(description))

@@ -25,6 +25,8 @@ final class Ingest {
     /// Interactions that took a place in a sequence and in the journal.
     var interactions = 0
     var duplicates = 0
+    /// Interactions with an item that is not let in, see `store.max_items`.
+    var unadmitted = 0
     var forgotten = 0
     var described = 0
     var retired = 0
@@ -45,6 +47,10 @@ final class Ingest {
   private let types: [(code: InteractionTypeCode, excludes: Bool)]
   private(set) var quality: LiveQuality
   private var share: UserShare
+  /// Undescribed items that were not used for so long, in milliseconds, make room; nil keeps them.
+  private let retention: Int64?
+  /// At most so many at a time, so that a leap of the stream's clock holds nothing up.
+  private static let releasedTogether = 1000
   /// Milliseconds since 1970 of the newest event: the stream's own clock.
   private(set) var streamTime: Int64 = 0
 
@@ -55,6 +61,7 @@ final class Ingest {
     let excluding = settings.rules.excludeTypes
     types = try zip(settings.events.types, Self.typeCodes(store, settings)).map { ($1, excluding?.contains($0.name) ?? true) }
     share = UserShare(settings.learner.maxUserShare)
+    retention = settings.store.unusedItemDays > 0 ? Int64(settings.store.unusedItemDays) * 86_400_000 : nil
     quality = LiveQuality(window: settings.quality.windowEvents, popularityWindow: settings.quality.popularityWindowEvents)
     try countPast(limit: settings.quality.popularityWindowEvents)
   }
@@ -108,6 +115,7 @@ final class Ingest {
           }
           if refused != nil { throw StateStoreError(.invalidValue, "a record is refused") }
         }
+        if let retention { try transaction.releaseItems(unusedSince: newest - retention, limit: Self.releasedTogether) }
         for offset in offsets { try transaction.setOffset(offset) }
       }
     } catch {
@@ -146,9 +154,12 @@ final class Ingest {
     _ event: Events.Interaction, _ record: IngestRecord, _ transaction: WriteTransaction, now: Int64, _ outcome: inout Outcome,
     _ cases: inout [PrequentialCase]
   ) throws(StateStoreError) -> Rejection? {
-    let item = try transaction.registerItem(event.item)
+    guard let item = try transaction.admitItem(event.item, at: event.time) else {
+      outcome.unadmitted += 1
+      return nil
+    }
     var shown: [StoredItemNumber] = []
-    for id in event.shown { shown.append(try transaction.registerItem(id)) }
+    for id in event.shown { if let item = try transaction.admitItem(id, at: event.time) { shown.append(item) } }
     let before = try transaction.sequence(of: event.user)
     let type = types[Int(event.type)]
     let interaction = StoredInteraction(item: item, type: type.code, time: event.time, value: event.value.map { Float($0) })

@@ -172,7 +172,7 @@ final class IngestService {
       do {
         let offsets = next.map { PartitionOffset(topic: $0.key.topic, partition: $0.key.partition, next: $0.value) }
         let outcome = try ingest.apply(records, offsets: offsets, now: millisecondsSince1970())
-        metrics.consumed(consumed, interactions: outcome.interactions, duplicates: outcome.duplicates, commit: .now - start)
+        metrics.consumed(consumed, outcome, commit: .now - start)
         metrics.stopped(because: nil)
         onRanks(outcome.ranks)
         break

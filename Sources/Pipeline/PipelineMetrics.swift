@@ -103,6 +103,7 @@ public final class PipelineMetrics: Sendable {
   private let events = Counter(label: "ingest_events")
   private let interactions = Counter(label: "ingest_interactions")
   private let duplicates = Counter(label: "ingest_duplicates")
+  private let unadmitted = Counter(label: "ingest_unadmitted")
   private let commits = Metrics.Timer(label: "ingest_commit")
   private let lag = Gauge(label: "ingest_lag_events")
   private let outOfRange = Counter(label: "ingest_offsets_out_of_range")
@@ -137,6 +138,7 @@ public final class PipelineMetrics: Sendable {
       "ingest_events": "Records consumed from the topics of interactions and items, the dead-lettered ones included.",
       "ingest_interactions": "Interactions taken into sequences and journal.",
       "ingest_duplicates": "Interactions left out because the same one was already kept.",
+      "ingest_unadmitted": "Interactions with an unknown item that is not let in, since the catalogue is half full or more.",
       "ingest_dead_letters": "Records sent to the dead-letter topic, by reason.",
       "ingest_commit": "Time of one commit of a batch to the store.",
       "ingest_lag_events": "Records in the broker that are not consumed yet, over all assigned partitions.",
@@ -174,15 +176,16 @@ public final class PipelineMetrics: Sendable {
 
   public var current: Totals { totals.withLock { $0 } }
 
-  func consumed(_ count: Int, interactions taken: Int, duplicates twice: Int, commit: Duration) {
+  func consumed(_ count: Int, _ outcome: Ingest.Outcome, commit: Duration) {
     events.increment(by: count)
-    interactions.increment(by: taken)
-    duplicates.increment(by: twice)
+    interactions.increment(by: outcome.interactions)
+    duplicates.increment(by: outcome.duplicates)
+    unadmitted.increment(by: outcome.unadmitted)
     commits.recordNanoseconds(commit.nanoseconds)
     totals.withLock {
       $0.events += UInt64(count)
-      $0.interactions += UInt64(taken)
-      $0.duplicates += UInt64(twice)
+      $0.interactions += UInt64(outcome.interactions)
+      $0.duplicates += UInt64(outcome.duplicates)
     }
   }
 

@@ -70,7 +70,7 @@ public final class Replay {
         let records = (position..<next).map { record(events[$0], offset: Int64($0)) }
         // Every mark is due at once: the users' order must not depend on how the stream was cut.
         let outcome = try ingest.apply(records, offsets: [PartitionOffset(topic: Self.topic, partition: 0, next: Int64(next))], now: 0)
-        metrics.consumed(records.count, interactions: outcome.interactions, duplicates: outcome.duplicates, commit: .zero)
+        metrics.consumed(records.count, outcome, commit: .zero)
         position = next
         if let done = try learning.step(partial: false) {
           metrics.learned(done, version: learning.learner.snapshot.version, backlog: 0, time: .zero)

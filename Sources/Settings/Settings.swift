@@ -60,6 +60,10 @@ public struct Settings: Sendable, Equatable {
     public var path = "/var/lib/rodpod"
     public var mapSizeBytes = 4 << 30
     public var maxBytes = 64 << 30
+    public var maxItems = 1_000_000
+    public var admissionInteractions = 2
+    /// 0 keeps them.
+    public var unusedItemDays = 0
     public var commitInterval = Duration.milliseconds(10)
     public var commitMaxEvents = 10_000
   }
@@ -142,7 +146,6 @@ public struct Settings: Sendable, Equatable {
     public var neighbours = 256
     /// Dimension of each named feature vector. One that is not named here is fixed by the first item that has it.
     public var modalities: [String: Int] = [:]
-    public var maxItems = 1_000_000
   }
 
   /// What the learner minimises.

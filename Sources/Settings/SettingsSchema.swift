@@ -51,6 +51,15 @@ public enum SettingsSchema {
     .integer(
       "store.max_bytes", \.store.maxBytes, 1 << 20...1 << 46,
       "Most that the store may take; beyond it consumption stops and says so."),
+    .integer(
+      "store.max_items", \.store.maxItems, 1...100_000_000,
+      "Most items in the model. At that number the undescribed one that was longest unused makes room for another."),
+    .integer(
+      "store.admission_interactions", \.store.admissionInteractions, 1...255,
+      "From half of max_items on, interactions with an item of which nothing is known until it is let in: ids that are made up stay out."),
+    .integer(
+      "store.unused_item_days", \.store.unusedItemDays, 0...36_500,
+      "Days after which an undescribed item that nobody touched makes room, by the stream's clock; 0 keeps it."),
     .duration("store.commit_interval_ms", \.store.commitInterval, 0...60_000, live: true, "Longest wait to fill a write transaction."),
     .integer("store.commit_max_events", \.store.commitMaxEvents, 1...1_000_000, live: true, "Most events in a write transaction."),
 
@@ -98,7 +107,6 @@ public enum SettingsSchema {
       "Neighbours that are counted of each item, 16 bytes for each that it has; 0 leaves the neighbourhood out."),
     .number("model.load_balancing_weight", \.model.loadBalancingWeight, 0...10, "Weight of the loss that keeps the experts evenly used."),
     modalities,
-    .integer("model.max_items", \.model.maxItems, 1...100_000_000, "Most items in the catalogue."),
 
     .choice("objective.negatives", \.objective.negatives, "How negatives are drawn; none leaves the preference term out."),
     .integer("objective.negatives_per_target", \.objective.negativesPerTarget, 1...1024, "Negatives for each target."),

@@ -24,7 +24,7 @@ public struct ItemDescription: Hashable, Sendable {
 /// An item of the catalogue.
 public struct CatalogueItem: Hashable, Sendable {
   public enum State: Hashable, Sendable {
-    /// Known from interactions alone.
+    /// Known from interactions alone. Without a row when others needed the room, or when it was long unused, until it is seen again.
     case undescribed
     case described(ItemDescription)
     /// Taken out: never recommended. Keeps its number and id, because sequences still name it.
@@ -33,21 +33,24 @@ public struct CatalogueItem: Hashable, Sendable {
 
   public var id: String
   public var number: ItemNumber
-  /// The item's place in the model's matrices; nil exactly when it is retired. The lowest free one is taken, and given back on retirement.
+  /// The item's place in the model's matrices; nil when it is retired, or undescribed and out of use. The lowest free one is taken.
   public var row: UInt32?
   /// The catalogue change with which the item got its row. When it is newer than what a reader has seen, the row held another item or
   /// none before.
   public var rowSince: UInt64
   /// The newest change of the item, its place in `catalogueChanges`.
   public var change: UInt64
+  /// The day of the newest interaction with it while it is undescribed, in days since 1970.
+  public var lastUse: UInt32
   public var state: State
 
-  public init(id: String, number: ItemNumber, row: UInt32?, rowSince: UInt64, change: UInt64, state: State) {
+  public init(id: String, number: ItemNumber, row: UInt32?, rowSince: UInt64, change: UInt64, lastUse: UInt32 = 0, state: State) {
     self.id = id
     self.number = number
     self.row = row
     self.rowSince = rowSince
     self.change = change
+    self.lastUse = lastUse
     self.state = state
   }
 
@@ -57,18 +60,19 @@ public struct CatalogueItem: Hashable, Sendable {
   }
 }
 
-/// Record: version, id, row, change that gave the row, newest change, state, description.
+/// Record: version, id, row, change that gave the row, newest change, day of the last use (since version 2), state, description.
 extension CatalogueItem {
-  private static let version: UInt8 = 1
+  private static let versions: ClosedRange<UInt8> = 1...2
 
   package init(_ bytes: [UInt8], number: ItemNumber) throws(StateStoreError) {
     var reader = RecordReader(bytes)
-    try reader.version(Self.version)
+    let version = try reader.version(Self.versions)
     id = try reader.string()
     self.number = number
     row = try reader.optional { (reader) throws(StateStoreError) in try reader.varint(as: UInt32.self) }
     rowSince = try reader.varint()
     change = try reader.varint()
+    lastUse = version > 1 ? try reader.varint(as: UInt32.self) : 0
     switch try reader.byte() {
     case 0: state = .undescribed
     case 1: state = .described(try ItemDescription(from: &reader))
@@ -81,16 +85,17 @@ extension CatalogueItem {
   /// The id alone, for a look-up that needs no more.
   static func id(_ bytes: [UInt8]) throws(StateStoreError) -> String {
     var reader = RecordReader(bytes)
-    try reader.version(version)
+    _ = try reader.version(versions)
     return try reader.string()
   }
 
   package func encode(to record: inout [UInt8]) {
-    record.append(Self.version)
+    record.append(Self.versions.upperBound)
     record.appendString(id)
     record.appendOptional(row) { $0.appendVarint(UInt64($1)) }
     record.appendVarint(rowSince)
     record.appendVarint(change)
+    record.appendVarint(UInt64(lastUse))
     switch state {
     case .undescribed: record.append(0)
     case .described(let description):

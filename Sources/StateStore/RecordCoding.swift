@@ -147,9 +147,12 @@ struct RecordReader {
     return bytes[position...]
   }
 
-  mutating func version(_ expected: UInt8) throws(StateStoreError) {
+  mutating func version(_ expected: UInt8) throws(StateStoreError) { _ = try version(expected...expected) }
+
+  mutating func version(_ known: ClosedRange<UInt8>) throws(StateStoreError) -> UInt8 {
     let found = try byte()
-    guard found == expected else { throw StateStoreError.damaged("a record has the unknown version \(found)") }
+    guard known.contains(found) else { throw StateStoreError.damaged("a record has the unknown version \(found)") }
+    return found
   }
 
   func end() throws(StateStoreError) {

@@ -22,6 +22,10 @@ struct Databases: Sendable {
   let changes: Database
   /// Row (u32) -> nothing.
   let freeRows: Database
+  /// Day of the newest interaction (u32) and number (u32) -> nothing, one entry for each undescribed item that has a row.
+  let itemsByUse: Database
+  /// Slot (u32) -> `AdmissionCount`.
+  let admissions: Database
   /// Code (u8) -> name.
   let interactionTypes: Database
   /// Topic and partition (u32) -> next offset (i64).
@@ -31,7 +35,7 @@ struct Databases: Sendable {
 
   private static let names = [
     "meta", "sequences", "journal", "pools", "stale", "stale_by_due_time", "item_numbers", "items", "changes", "free_rows",
-    "interaction_types", "offsets", "checkpoints",
+    "interaction_types", "offsets", "checkpoints", "items_by_use", "admissions",
   ]
   static let metaName = "meta"
 
@@ -50,6 +54,8 @@ struct Databases: Sendable {
     interactionTypes = databases[10]
     offsets = databases[11]
     checkpoints = databases[12]
+    itemsByUse = databases[13]
+    admissions = databases[14]
   }
 }
 
@@ -66,7 +72,12 @@ package struct Schema: Sendable {
     self.migrations = migrations
   }
 
-  package static let current = Schema(version: 1, migrations: [:])
+  package static let current = Schema(
+    version: 2,
+    migrations: [
+      // The undescribed items in the order of their use, all of them as long unused.
+      1: { (transaction) throws(StateStoreError) in try transaction.listUndescribedItems() }
+    ])
 }
 
 /// The store's running numbers, under one key, so that a transaction reads and writes them once.

@@ -37,7 +37,7 @@ extension ReadTransaction {
       encoded.appendVarint(UInt64(interactions.count))
       for interaction in interactions {
         if ids[interaction.item] == nil {
-          if ids.count >= WriterMemory.maximumNumbers { ids.removeAll() }
+          if ids.count >= WriterMemory.maximumIDs { ids.removeAll() }
           ids[interaction.item] = try itemID(interaction.item)
         }
         let type = Int(interaction.type.rawValue)

@@ -17,6 +17,10 @@ public final class StateStore: Sendable {
     public var lateInteractionBound: Int64
     /// Whether an interaction of the same item, type and time as one that is kept counts once.
     public var deduplicates: Bool
+    /// Most items with a row. At that number the undescribed one that was longest unused makes room.
+    public var maximumItems: Int
+    /// From half of ``maximumItems`` on, an undescribed item gets a row at so many interactions.
+    public var admissionInteractions: Int
     /// Opens an existing store beside its writer, to look at it.
     public var isReadOnly: Bool
     /// Replaced by a test that needs a collision.
@@ -26,13 +30,16 @@ public final class StateStore: Sendable {
 
     public init(
       initialBytes: Int = 1 << 30, maximumBytes: Int = 64 << 30, sequenceLength: Int = 50,
-      lateInteractionBound: Int64 = 24 * 3_600_000, deduplicates: Bool = true, isReadOnly: Bool = false
+      lateInteractionBound: Int64 = 24 * 3_600_000, deduplicates: Bool = true, maximumItems: Int = 1_000_000,
+      admissionInteractions: Int = 2, isReadOnly: Bool = false
     ) {
       self.initialBytes = initialBytes
       self.maximumBytes = maximumBytes
       self.sequenceLength = sequenceLength
       self.lateInteractionBound = lateInteractionBound
       self.deduplicates = deduplicates
+      self.maximumItems = maximumItems
+      self.admissionInteractions = admissionInteractions
       self.isReadOnly = isReadOnly
     }
   }
@@ -296,9 +303,20 @@ public final class StateStore: Sendable {
 /// What stays true from one write transaction to the next: numbers and codes are never taken back once they are stored.
 struct WriterMemory: Sendable {
   /// Beyond this many ids the table starts anew, so that junk ids cannot fill the memory.
-  static let maximumNumbers = 1 << 18
+  static let maximumIDs = 1 << 18
 
-  var numbers: [ExactID: ItemNumber] = [:]
+  struct Item: Sendable {
+    var number: ItemNumber
+    /// Until this day, in days since 1970, the item's use needs no note.
+    var notedUntil: UInt32?
+  }
+
+  private(set) var items: [ExactID: Item] = [:]
   /// Code -> name; nil before it was read.
   var interactionTypes: [String]?
+
+  mutating func remember(_ id: ExactID, _ item: Item) {
+    if items.count >= Self.maximumIDs { items.removeAll(keepingCapacity: true) }
+    items[id] = item
+  }
 }

@@ -25,7 +25,7 @@ public final class WriteTransaction: ReadTransaction {
   private var storedCounters: Counters?
   private var currentCounters: Counters?
   private var record: [UInt8] = []
-  private(set) var memory: WriterMemory
+  var memory: WriterMemory
   /// LMDB found no free page: the transaction cannot be committed, whatever became of the error.
   private(set) var isFull = false
 
@@ -66,7 +66,7 @@ public final class WriteTransaction: ReadTransaction {
     return counters
   }
 
-  private func take<Number: FixedWidthInteger>(_ counter: WritableKeyPath<Counters, Number>) throws(StateStoreError) -> Number {
+  func take<Number: FixedWidthInteger>(_ counter: WritableKeyPath<Counters, Number>) throws(StateStoreError) -> Number {
     var counters = try self.counters()
     let number = counters[keyPath: counter]
     guard number < .max else { throw StateStoreError(.invalidValue, "the store has run out of numbers") }
@@ -176,9 +176,9 @@ public final class WriteTransaction: ReadTransaction {
 
   public override func itemNumber(of id: String) throws(StateStoreError) -> ItemNumber? {
     let exact = ExactID(id)
-    if let number = memory.numbers[exact] { return number }
+    if let known = memory.items[exact] { return known.number }
     guard let number = try super.itemNumber(of: id) else { return nil }
-    remember(number, of: exact)
+    memory.remember(exact, WriterMemory.Item(number: number))
     return number
   }
 
@@ -289,80 +289,6 @@ public final class WriteTransaction: ReadTransaction {
   private func removeMark(_ mark: StaleMark, key: [UInt8]) throws(StateStoreError) {
     try delete(databases.stale, key)
     try delete(databases.staleByDueTime, StaleMark.dueKey(mark.dueTime, userKey: key))
-  }
-}
-
-/// The catalogue's side.
-extension WriteTransaction {
-  /// The number of an item, given at first sight: it is then an undescribed item with a row.
-  public func registerItem(_ id: String) throws(StateStoreError) -> ItemNumber {
-    if let number = try itemNumber(of: id) { return number }
-    var item = try newItem(id, state: .undescribed)
-    try takeRow(for: &item)
-    try store(&item)
-    return item.number
-  }
-
-  /// Stores what the storefront says about an item; a retired one comes back, in a new row. The same description again changes nothing.
-  @discardableResult
-  public func describeItem(_ id: String, _ description: ItemDescription) throws(StateStoreError) -> ItemNumber {
-    var item = if let item = try item(id: id) { item } else { try newItem(id, state: .retired) }
-    guard item.state != .described(description) else { return item.number }
-    item.state = .described(description)
-    if item.row == nil { try takeRow(for: &item) }
-    try store(&item)
-    return item.number
-  }
-
-  /// Takes an item out of the catalogue and gives its row back. An item never seen is kept as retired,
-  /// so that the state does not depend on whether its interactions came first.
-  @discardableResult
-  public func retireItem(_ id: String) throws(StateStoreError) -> ItemNumber {
-    let known = try item(id: id)
-    if let known, known.state == .retired { return known.number }
-    var item = if let known { known } else { try newItem(id, state: .retired) }
-    if let row = item.row { try put(databases.freeRows, [UInt8](bigEndian: row), []) }
-    item.row = nil
-    item.state = .retired
-    try store(&item)
-    return item.number
-  }
-
-  private func newItem(_ id: String, state: CatalogueItem.State) throws(StateStoreError) -> CatalogueItem {
-    let key = try coder.key(id)
-    let number = ItemNumber(rawValue: try take(\.nextItem))
-    var value: [UInt8] = []
-    ExternalIDCoder.appendIdentity(id, key: key, to: &value)
-    value.appendLittleEndian(number.rawValue)
-    try put(databases.itemNumbers, key, value)
-    remember(number, of: ExactID(id))
-    return CatalogueItem(id: id, number: number, row: nil, rowSince: 0, change: 0, state: state)
-  }
-
-  private func takeRow(for item: inout CatalogueItem) throws(StateStoreError) {
-    if let key = try firstKey(databases.freeRows) {
-      guard let row = key.span.bigEndian(UInt32.self) else { throw RecordReader.damaged }
-      try delete(databases.freeRows, key)
-      item.row = row
-    } else {
-      item.row = try take(\.nextRow)
-    }
-    item.rowSince = try counters().nextChange
-  }
-
-  /// Stores the item with a new place among the changes.
-  private func store(_ item: inout CatalogueItem) throws(StateStoreError) {
-    if item.change > 0 { try delete(databases.changes, [UInt8](bigEndian: item.change)) }
-    item.change = try take(\.nextChange)
-    try put(databases.changes, [UInt8](bigEndian: item.change), [UInt8](bigEndian: item.number.rawValue), append: true)
-    record.removeAll(keepingCapacity: true)
-    item.encode(to: &record)
-    try put(databases.items, [UInt8](bigEndian: item.number.rawValue), record)
-  }
-
-  fileprivate func remember(_ number: ItemNumber, of id: ExactID) {
-    if memory.numbers.count >= WriterMemory.maximumNumbers { memory.numbers.removeAll(keepingCapacity: true) }
-    memory.numbers[id] = number
   }
 }
 

@@ -1,4 +1,5 @@
 import Events
+import Foundation
 import Recommender
 import Settings
 import StateStore
@@ -79,6 +80,55 @@ struct IngestTests {
       }
     }
     #expect(interruptions > 2)
+  }
+
+  /// Ids that are made up, each once: `RODPOD_TORTURE_JUNK` says how many.
+  @Test func junkIDsFillNeitherTheModelNorTheStore() throws {
+    var settings = Settings.small(folder)
+    settings.store.maxItems = 200
+    settings.store.maxBytes = 1 << 30
+    let scene = try Scene(settings)
+    let junk = ProcessInfo.processInfo.environment["RODPOD_TORTURE_JUNK"].flatMap { Int($0) } ?? 20_000
+    let real = (0..<40).map { "real \($0)" }
+    var outcome = Ingest.Outcome()
+    var sent = 0
+    while sent < junk {
+      var batch: [IngestRecord] = []
+      for _ in 0..<min(500, junk - sent) {
+        sent += 1
+        batch.append(scene.stream.interaction("robot \(sent % 100)", "junk \(sent)", time: Int64(sent) * 1000))
+        // Only once the door is closed do the real ones come.
+        guard sent > 1000 else { continue }
+        batch.append(scene.stream.interaction("user \(sent % 50)", real[sent % 40], time: Int64(sent) * 1000))
+      }
+      outcome = try scene.apply(batch)
+      try scene.learning.followCatalogue()
+      try scene.store.write { (transaction) throws(StateStoreError) in
+        try transaction.trimJournal(keepingFrom: try transaction.nextJournalSequence())
+      }
+    }
+    #expect(outcome.unadmitted == (junk - 1) % 500 + 1, "of the last batch all that was made up stays out")
+    #expect(try real.allSatisfy { try scene.store.catalogueItem($0)?.row != nil })
+    #expect(scene.learning.learner.catalogue.rowCount <= 200)
+    let info = try scene.store.info()
+    #expect(info.items == 100 + 40, "half of the rows by junk, before the door was closed")
+    print("IngestTests: \(junk) made-up ids left \(info.items) items and \(info.usedBytes >> 20) MiB")
+    #expect(info.usedBytes < 16 << 20)
+  }
+
+  @Test func anItemThatNobodyTouchesMakesRoom() throws {
+    var settings = Settings.small(folder)
+    settings.store.unusedItemDays = 30
+    let scene = try Scene(settings)
+    let day: Int64 = 86_400_000
+    try scene.apply([
+      scene.stream.record(.describe(Events.ItemDescription(item: "described", title: "D"))),
+      scene.stream.interaction("u", "described", time: day), scene.stream.interaction("u", "a", time: day),
+      scene.stream.interaction("u", "b", time: 20 * day), scene.stream.interaction("v", "c", time: 31 * day),
+    ])
+    #expect(try ["described", "a", "b", "c"].map { try scene.store.catalogueItem($0)?.row != nil } == [true, true, true, true])
+    try scene.apply([scene.stream.interaction("v", "d", time: 32 * day)])
+    #expect(try ["described", "a", "b", "c"].map { try scene.store.catalogueItem($0)?.row != nil } == [true, false, true, true])
   }
 
   @Test func aDuplicateCountsOnce() throws {

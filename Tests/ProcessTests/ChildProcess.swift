@@ -23,14 +23,16 @@ final class ChildProcess {
   /// - Parameters:
   ///   - folder: made for the two files of output.
   ///   - environment: over that of the tests, of which `RODPOD_…` is left out.
-  init(_ arguments: [String], output folder: URL, environment: [String: String] = [:]) throws {
+  ///   - log: a device to which it writes its log, in place of the file.
+  init(_ arguments: [String], output folder: URL, environment: [String: String] = [:], log: String? = nil) throws {
     self.folder = folder
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     process.executableURL = try Self.locateBinary()
     process.arguments = arguments
     process.environment = Self.environment.merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice
-    let (output, errors) = (try file("out"), try file("err"))
+    let output = try file("out")
+    let errors = if let log { try FileHandle(forWritingTo: URL(filePath: log)) } else { try file("err") }
     process.standardOutput = output
     process.standardError = errors
     try process.runUnmasked()

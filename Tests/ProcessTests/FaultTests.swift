@@ -43,6 +43,17 @@ extension DaemonProcessTests {
       #expect(try await reference.digest() == digest)
     }
 
+    @Test func aLogThatCannotBeWrittenHoldsNothingUp() async throws {
+      let installation = try await installation()
+      let daemon = try installation.start(log: "/dev/full")
+      try await waitUntil("it is ready") { installation.ask("/readyz")?.status == 200 }
+      try installation.produce(views(0..<500, users: 40), to: "interactions")
+      try await installation.waitUntilSettled()
+      daemon.send(SIGTERM)
+      #expect(try await daemon.exitCode() == 0)
+      try await expectTheStateOfAQuietRun(installation)
+    }
+
     @Test(.enabled(if: Disk.isAvailable, "only root may mount a file system"))
     func onAFullDiskItStandsStillAnswersAndGoesOnWhenThereIsRoom() async throws {
       let disk = try Disk(megabytes: 64)

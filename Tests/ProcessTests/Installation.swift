@@ -49,11 +49,11 @@ final class Installation {
   }
 
   /// Starts the daemon.
-  func start(_ arguments: [String] = [], environment: [String: String] = [:]) throws -> ChildProcess {
+  func start(_ arguments: [String] = [], environment: [String: String] = [:], log: String? = nil) throws -> ChildProcess {
     try writeConfiguration()
     runs += 1
     return try ChildProcess(
-      ["run", "--config", configurationFile] + arguments, output: folder.appending(path: "run-\(runs)"), environment: environment)
+      ["run", "--config", configurationFile] + arguments, output: folder.appending(path: "run-\(runs)"), environment: environment, log: log)
   }
 
   /// Starts the daemon and returns when it is ready.

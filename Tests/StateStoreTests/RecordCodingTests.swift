@@ -51,6 +51,12 @@ struct RecordCodingTests {
     return records
   }()
 
+  @Test func anItemAsSchema1HadItIsRead() throws {
+    let record: [UInt8] = [1, 1, UInt8(ascii: "a"), 1, 4, 2, 3, 0]
+    let item = CatalogueItem(id: "a", number: ItemNumber(rawValue: 1), row: 4, rowSince: 2, change: 3, state: .undescribed)
+    #expect(try CatalogueItem(record, number: ItemNumber(rawValue: 1)) == item)
+  }
+
   @Test func trueRecordsAreRead() throws {
     for record in Self.records { try record.read(record.bytes) }
   }

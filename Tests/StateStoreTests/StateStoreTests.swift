@@ -168,7 +168,7 @@ struct StateStoreTests {
 
   @Test func anOlderStoreIsCopiedAndThenBroughtUpToDateStepByStep() throws {
     do {
-      let store = try open()
+      let store = try open { $0.schema = Schema(version: 1, migrations: [:]) }
       try store.append("ada", Interaction(1, time: 1))
     }
     let steps: [UInt32: Schema.Step] = [
