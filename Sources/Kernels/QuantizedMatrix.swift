@@ -21,7 +21,7 @@ public struct QuantizedMatrix: Sendable {
   let offsets: FloatBuffer
   /// (1, columns): what all rows share tells them not apart, and would take the 8 bits from what does.
   let mean: Matrix
-  /// ‖v̂‖; ∞ for a row that is not finite.
+  /// ‖v̂‖; ∞ for a row that is not finite, or too small for its scale.
   let norms: FloatBuffer
   /// r.
   private(set) var relativeError: Float = 0
@@ -83,10 +83,11 @@ public struct QuantizedMatrix: Sendable {
   /// - Parameter target: of the row's first value; four stand together, and the next four 64 bytes on.
   private func quantize(_ x: Floats, _ target: UnsafeMutablePointer<Int8>) -> (scale: Float, sum: Int, norm: Float, error: Float) {
     let greatest = greatestMagnitude(x, columns)
-    guard greatest.isFinite else { return (0, 0, .infinity, 0) }
-    guard greatest > 0 else { return (0, 0, 0, 0) }
+    guard greatest != 0 else { return (0, 0, 0, 0) }
     let scale = greatest / 127
     let inverse = 127 / greatest
+    // What is nearly 0 has no inverse.
+    guard greatest.isFinite, inverse.isFinite else { return (0, 0, .infinity, 0) }
     var sum = Vector.zero
     var squares = Vector.zero
     var errors = Vector.zero
@@ -116,7 +117,7 @@ public struct QuantizedMatrix: Sendable {
     for i in 0..<queries.rows {
       let x = queries.row(i)
       let greatest = greatestMagnitude(x, columns)
-      let isUsable = greatest.isFinite && greatest > 0
+      let isUsable = greatest.isFinite && greatest / Float(zeroPoint - 1) >= .leastNormalMagnitude
       let scale = isUsable ? greatest / Float(zeroPoint - 1) : 0
       var (squares, errors): (Float, Float) = (0, 0)
       for j in 0..<columns {
@@ -137,8 +138,8 @@ private func greatestMagnitude(_ x: Floats, _ count: Int) -> Float {
   var greatest: Float = 0
   for j in 0..<count {
     let magnitude = abs(x[j])
-    // A NaN is kept.
-    if !(magnitude <= greatest) { greatest = magnitude }
+    if magnitude.isNaN { return .nan }
+    greatest = max(greatest, magnitude)
   }
   return greatest
 }
