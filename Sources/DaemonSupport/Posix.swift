@@ -250,3 +250,9 @@ final class DatagramSocket: Sendable {
     }
   }
 }
+
+/// Ends the process without the libraries' clean-up at exit: threads that did not end in time may still be in them.
+public func exitAtOnce(_ code: Int32) -> Never {
+  fflush(nil)
+  _exit(code)
+}

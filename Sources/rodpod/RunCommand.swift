@@ -32,7 +32,7 @@ struct RunCommand: AsyncParsableCommand {
       level.current = Logger.Level(renewed.log.level)
       return renewed
     })
-    if code != 0 { throw ExitCode(code) }
+    exitAtOnce(code)
   }
 }
 
