@@ -61,7 +61,7 @@ sbom: build
 build: dependencies
 	$(BUILD) --product rodpod
 
-# Speed: GROUP=train, rank, ingest, e2e or store measures that alone; BENCH_JSON=FILE keeps the figures, BEAUTY=DIR is the data set's folder.
+# Speed: GROUP=train, rank, ingest, e2e, store, threads or curves measures that alone; BENCH_JSON=FILE keeps the figures, BEAUTY=DIR is the data set's folder.
 bench: build-bench
 	.build/release/rodpod-bench $(GROUP)
 

@@ -9,17 +9,24 @@ final class RankingRun {
   private let allowed: [Bool]
   /// By item number, as the ranker's view of the catalogue has it.
   private let rowOfItem: [Int32]
-  private let ranker = TopKRanker()
+  private let ranker: ParallelRanker
+  /// For the encoder alone.
+  private let encoder = TopKRanker()
   private let listLength = 100
-  private let contextLength = 50
+  private let contextLength: Int
 
   /// What the item vectors take, in bytes.
   var vectorBytes: Int { snapshot.vectors.rows * snapshot.vectors.columns * MemoryLayout<Float>.size }
 
-  /// - Parameter neighbours: that are counted of each item; 0 leaves the neighbourhood out.
-  init(itemCount: Int, users: Int = 128, neighbours: Int = 0) throws {
+  /// - Parameters:
+  ///   - contextLength: interactions of each user.
+  ///   - neighbours: that are counted of each item; 0 leaves the neighbourhood out.
+  init(itemCount: Int, users: Int = 128, contextLength: Int = 50, neighbours: Int = 0, threads: Int = 1) throws {
+    self.contextLength = contextLength
+    ranker = ParallelRanker(threads: threads)
     var random = Xoshiro256(seed: 1)
-    let model = ModelConfiguration(expertCount: 0, usesAttributes: false, neighbourCount: neighbours)
+    let model = ModelConfiguration(
+      maximumSequenceLength: max(50, contextLength), expertCount: 0, usesAttributes: false, neighbourCount: neighbours)
     let parameters = Parameters(model)
     parameters.initialize(using: &random)
     let vectors = Matrix(rows: itemCount, columns: model.hiddenSize)
@@ -53,7 +60,11 @@ final class RankingRun {
     return result
   }
 
-  private func row(of item: ItemNumber) -> Int32? { Int(item) < rowOfItem.count ? rowOfItem[Int(item)] : nil }
+  deinit { ranker.stop() }
+
+  private var row: @Sendable (ItemNumber) -> Int32? {
+    { [rowOfItem] item in Int(item) < rowOfItem.count ? rowOfItem[Int(item)] : nil }
+  }
 
   @discardableResult
   func rank(_ requests: ArraySlice<RankingRequest>) throws -> [[RankedItem]] {
@@ -64,13 +75,13 @@ final class RankingRun {
 
   /// The encoder's part of ranking alone.
   func encode() throws {
-    try check(ranker.encode(requests, snapshot, row).hidden.rows == requests.count, "not every user was encoded")
+    try check(encoder.encode(requests, snapshot, row).hidden.rows == requests.count, "not every user was encoded")
   }
 
   /// How much of the plain reference's lists is in the ranker's; a score that rounding may have moved over the edge counts as found.
   func recall(users: Int) throws -> Double {
     let lists = try rank(requests[..<users])
-    let hidden = ranker.encode(Array(requests[..<users]), snapshot, row).hidden
+    let hidden = encoder.encode(Array(requests[..<users]), snapshot, row).hidden
     var found = 0
     for user in 0..<users {
       let best = plainScores(hidden, user).sorted { $0.score > $1.score }.prefix(listLength)

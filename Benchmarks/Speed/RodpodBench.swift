@@ -10,7 +10,7 @@ import Kernels
 @main
 struct RodpodBench: ParsableCommand {
   enum Group: String, CaseIterable, ExpressibleByArgument {
-    case train, rank, ingest, e2e, store
+    case train, rank, ingest, e2e, store, threads, curves
   }
 
   static let configuration = CommandConfiguration(
@@ -20,7 +20,7 @@ struct RodpodBench: ParsableCommand {
       by the thread's own CPU time, for a machine that has other work.
       """)
 
-  @Argument(help: "What to measure; everything without.")
+  @Argument(help: "What to measure; without, everything but the curves.")
   var groups: [Group] = []
 
   func run() throws {
@@ -32,7 +32,7 @@ struct RodpodBench: ParsableCommand {
     let report = Report()
     try selfTest()
     let machine = try Machine(timer, report)
-    for group in Group.allCases where groups.isEmpty || groups.contains(group) {
+    for group in Group.allCases where groups.isEmpty ? group != .curves : groups.contains(group) {
       switch group {
       case .train: try trainingBenchmarks(timer, report, beauty: environment["BEAUTY"])
       case .rank: try rankingBenchmarks(timer, report, machine)
@@ -41,6 +41,8 @@ struct RodpodBench: ParsableCommand {
         try ingestBenchmark(report)
       case .e2e: try endToEndBenchmark(report)
       case .store: try storeBenchmark(report)
+      case .threads: try threadBenchmarks(report)
+      case .curves: try curveBenchmarks(timer, report)
       }
     }
     if let file = environment["BENCH_JSON"] { try report.json.write(toFile: file, atomically: true, encoding: .utf8) }

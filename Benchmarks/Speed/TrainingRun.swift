@@ -8,23 +8,27 @@ final class TrainingRun {
   private let data: TrainingData
   private let builder: BatchBuilder
   private let batchSize: Int
+  private let workers: WorkerThreads
   private var random = Xoshiro256(seed: 1)
   private var next = 0
   /// Of each step.
   private var losses: [Double] = []
 
   /// - Parameter crossEntropyWeight: 0 leaves the preference term alone.
-  init(_ data: TrainingData, batchSize: Int, negatives: Int, crossEntropyWeight: Float) {
+  init(
+    _ data: TrainingData, batchSize: Int, negatives: Int, crossEntropyWeight: Float, maximumLength: Int = 50, threads: Int = 1
+  ) {
+    workers = WorkerThreads(count: threads)
     self.data = data
     self.batchSize = batchSize
-    model = ModelConfiguration(expertCount: 0, usesAttributes: false)
+    model = ModelConfiguration(maximumSequenceLength: maximumLength, expertCount: 0, usesAttributes: false)
     let catalogue = ItemCatalogue(configuration: model)
     for item in 0..<data.itemCount { catalogue.describe(item: ItemNumber(item), row: Int32(item), content: [], attributes: []) }
     let parameters = Parameters(model)
     parameters.initialize(using: &random)
     trainer = Trainer(
       parameters: parameters, catalogue: catalogue, objective: ObjectiveConfiguration(crossEntropyWeight: crossEntropyWeight),
-      settings: OptimizerConfiguration(dropout: 0), workers: WorkerThreads(count: 1))
+      settings: OptimizerConfiguration(dropout: 0), workers: workers)
     trainer.followCatalogue()
     trainer.reference = trainer.snapshot(version: 1)
     builder = BatchBuilder(
@@ -32,15 +36,17 @@ final class TrainingRun {
       gapHidingRate: 0.3)
   }
 
-  /// The next mini-batch; after the last examples the first ones come again.
-  func nextBatch() -> TrainingBatch {
+  deinit { workers.stop() }
+
+  /// The next mini-batch, a shard for each thread; after the last examples the first ones come again.
+  func nextBatch() -> [TrainingBatch] {
     if next + batchSize > data.examples.count { next = 0 }
     defer { next += batchSize }
-    return builder.shards(data.examples[next..<next + batchSize], count: 1, using: &random)[0]
+    return builder.shards(data.examples[next..<next + batchSize], count: workers.count, using: &random)
   }
 
   func step() throws {
-    let report = trainer.step([nextBatch()], using: &random)
+    let report = trainer.step(nextBatch(), using: &random)
     try check(report.isFinite && report.targets >= batchSize, "a step had numbers that are not finite, or no targets")
     losses.append(report.crossEntropy + report.preference)
   }

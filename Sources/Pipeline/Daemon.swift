@@ -81,8 +81,8 @@ public final class Daemon: Sendable {
       heartbeat: watchdog.register("learner", bound: .seconds(120)), work: learnerWork, ranks: ranks,
       onSnapshot: { [rankerWork] in rankerWork.wake() })
     nonisolated(unsafe) let ranker = try RankerService(
-      ranking: Ranking(store: store, settings: settings, recentLists: recentLists), settings: live, shared: shared, metrics: metrics,
-      logger: logger.for("ranker"), heartbeat: watchdog.register("ranker", bound: .seconds(60)), work: rankerWork)
+      ranking: Ranking(store: store, settings: settings, recentLists: recentLists, threads: settings.ranker.threads), settings: live,
+      shared: shared, metrics: metrics, logger: logger.for("ranker"), heartbeat: watchdog.register("ranker", bound: .seconds(60)), work: rankerWork)
     nonisolated(unsafe) let housekeeping = Housekeeping(
       store: store, settings: live, metrics: metrics, logger: logger.for("housekeeping"), work: housekeepingWork)
     try run("ranker") { try ranker.run() }

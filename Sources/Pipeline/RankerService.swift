@@ -41,6 +41,7 @@ final class RankerService {
 
   /// Ranks and publishes until told to stop, then waits a bounded time for what is on its way.
   func run() throws {
+    defer { ranking.stop() }
     var lastGuests = ContinuousClock.now - .seconds(60)
     while !work.isClosed {
       heartbeat.beat()

@@ -20,13 +20,15 @@ struct Publication {
 }
 
 /// Ranks stale users with the newest snapshot, stores their pools, and says what has to be published; makes lists on request. It knows no
-/// Kafka and no threads. One thread owns it.
+/// Kafka. One thread owns it.
 final class Ranking {
   private let store: StateStore
   var settings: Settings {
     didSet { excludes = Self.excludes(typeNames, settings) }
   }
+  /// For lists on request.
   private let ranker = TopKRanker()
+  private let staleRanker: ParallelRanker
   private var catalogue = CatalogueView()
   /// The newest policy with what is unavailable left out, and the snapshot and the catalogue that it was made of.
   private var restricted: (snapshot: ModelSnapshot, origin: ModelSnapshot, change: UInt64)?
@@ -41,11 +43,14 @@ final class Ranking {
   private var revisionStep: UInt64?
   private let recentLists: RecentLists
 
-  /// - Parameter recentLists: takes the lists that the broker has.
-  init(store: StateStore, settings: Settings, recentLists: RecentLists = RecentLists()) throws(StateStoreError) {
+  /// - Parameters:
+  ///   - recentLists: takes the lists that the broker has.
+  ///   - threads: that rank stale users.
+  init(store: StateStore, settings: Settings, recentLists: RecentLists = RecentLists(), threads: Int = 1) throws(StateStoreError) {
     self.store = store
     self.settings = settings
     self.recentLists = recentLists
+    staleRanker = ParallelRanker(threads: threads)
     let names = try store.read { (transaction) throws(StateStoreError) in try transaction.interactionTypes() }
     typeNames = names
     excludes = Self.excludes(names, settings)
@@ -91,7 +96,7 @@ final class Ranking {
     guard !candidates.isEmpty else { return ([], 0) }
     let step = try beginPublishing()
     let requests = candidates.map { request($0.sequence?.interactions ?? []) }
-    let lists = ranker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
+    let lists = staleRanker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
     var publications: [Publication] = []
     var pools: [(user: String, pool: PoolRecord)] = []
     var settled: [StaleUser] = []
@@ -150,6 +155,9 @@ final class Ranking {
     if revisionStep != nil { try store.endPublishing() }
     revisionStep = nil
   }
+
+  /// Ends the threads.
+  func stop() { staleRanker.stop() }
 
   private func available(_ snapshot: ModelSnapshot) -> ModelSnapshot {
     if let restricted, restricted.origin === snapshot, restricted.change == catalogue.change { return restricted.snapshot }

@@ -109,6 +109,21 @@ struct TopKRankerTests {
     }
   }
 
+  @Test(arguments: [1, 2, 3, 20])
+  func severalThreadsMakeTheListsOfOne(threads: Int) {
+    let subject = Subject(items: 2_049, seed: 5)
+    let catalogue = subject.trainer.catalogue
+    let rows = (0..<2_049).map { catalogue.row(of: ItemNumber($0)) ?? -1 }
+    let lookup: @Sendable (ItemNumber) -> Int32? = { item in Int(item) < rows.count && rows[Int(item)] >= 0 ? rows[Int(item)] : nil }
+    let ranker = ParallelRanker(threads: threads)
+    defer { ranker.stop() }
+    for requests in [subject.requests, Array(subject.requests.prefix(1)), []] {
+      let lists = ranker.rank(requests, count: 10, snapshot: subject.snapshot, lookup: lookup)
+      let expected = TopKRanker().rank(requests, count: 10, snapshot: subject.snapshot, lookup: lookup)
+      #expect(lists.map { $0.map(\.row) } == expected.map { $0.map(\.row) })
+    }
+  }
+
   @Test func tiesCountAgainstTheTarget() {
     let trainer = Trainer.synthetic(.small(experts: 0, content: false), items: 30)
     zero(trainer.parameters.itemEmbedding)

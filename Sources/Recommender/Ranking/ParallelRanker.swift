@@ -1,0 +1,34 @@
+import Kernels
+
+/// Ranks a batch of users in as many parts at once as there are threads, each by a ``TopKRanker`` of its own. One thread calls it.
+public final class ParallelRanker {
+  private let workers: WorkerThreads
+  private let parts: [Part]
+
+  /// One worker's memory.
+  private final class Part: @unchecked Sendable {
+    // @unchecked: only its worker touches it, and the caller when no work is under way.
+    let ranker = TopKRanker()
+    var lists: [[RankedItem]] = []
+  }
+
+  /// - Parameter threads: the caller's is the first of them.
+  public init(threads: Int) {
+    workers = WorkerThreads(count: threads)
+    parts = (0..<workers.count).map { _ in Part() }
+  }
+
+  /// Ends the threads. No ranking may be under way.
+  public func stop() { workers.stop() }
+
+  /// As ``TopKRanker/rank(_:count:snapshot:lookup:)``.
+  public func rank(
+    _ requests: [RankingRequest], count: Int, snapshot: ModelSnapshot, lookup: @escaping @Sendable (ItemNumber) -> Int32?
+  ) -> [[RankedItem]] {
+    workers.run { [parts] index in
+      let range = requests.count * index / parts.count..<requests.count * (index + 1) / parts.count
+      parts[index].lists = parts[index].ranker.rank(Array(requests[range]), count: count, snapshot: snapshot, lookup: lookup)
+    }
+    return parts.flatMap(\.lists)
+  }
+}
