@@ -51,7 +51,7 @@ fuzz-corpus:
 SANITIZERS ?= address thread
 sanitize: test-dependencies
 	@for sanitizer in $(SANITIZERS); do echo "with the $$sanitizer sanitizer"; \
-	  RODPOD_CHECKED=1 swift test -c release --sanitize $$sanitizer --scratch-path .build-$$sanitizer --skip ProcessTests || exit 1; done
+	  LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/Fixtures/sanitizers/leaks.supp RODPOD_CHECKED=1 swift test -c release --sanitize $$sanitizer --scratch-path .build-$$sanitizer --skip ProcessTests || exit 1; done
 
 # A software bill of materials of what is built, and whether Debian has something newer of what is linked.
 sbom: build
