@@ -118,15 +118,16 @@ let package = Package(
     .executableTarget(
       name: "rodpod-bench",
       dependencies: [
-        "Kernels", "Recommender", "Events", "StateStore", "Datasets", "Pipeline", "Kafka", "Settings", "DaemonSupport", "TestSupport",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log"),
+        "Kernels", "Recommender", "Events", "StateStore", "Datasets", "Pipeline", "Kafka", "Settings", "DaemonSupport", "TestBroker",
+        "TestSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log"),
       ], path: "Benchmarks/Speed", swiftSettings: numeric),
 
     // Tests mirror the sources.
-    .target(name: "TestSupport", dependencies: ["Kafka"], path: "Tests/TestSupport", swiftSettings: common),
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
+    .target(name: "TestBroker", dependencies: ["Kafka", "TestSupport"], path: "Tests/TestBroker", swiftSettings: common),
     tests("KernelsTests", ["Kernels"]),
-    tests("LMDBTests", ["LMDB"]),
-    tests("KafkaTests", ["Kafka", "TestSupport"]),
+    tests("LMDBTests", ["LMDB", "TestSupport"]),
+    tests("KafkaTests", ["Kafka", "TestBroker", "TestSupport"]),
     tests(
       "DaemonSupportTests",
       [
@@ -135,13 +136,14 @@ let package = Package(
       ]),
     tests("SettingsTests", ["Settings"]),
     tests("EventsTests", ["Events", "TestSupport"]),
-    tests("StateStoreTests", ["StateStore", "LMDB"]),
-    tests("RecommenderTests", ["Recommender", "Kernels"]),
+    tests("StateStoreTests", ["StateStore", "LMDB", "TestSupport"]),
+    tests("RecommenderTests", ["Recommender", "Kernels", "TestSupport"]),
     tests("DatasetsTests", ["Datasets", "TestSupport"]),
     tests(
       "BacktestTests",
       [
-        "Backtest", "Datasets", "Pipeline", "Recommender", "Settings", "StateStore", .product(name: "Logging", package: "swift-log"),
+        "Backtest", "Datasets", "Pipeline", "Recommender", "Settings", "StateStore", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
       ]),
     tests(
       "AdminAPITests",
@@ -150,7 +152,7 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"), .product(name: "Yams", package: "Yams"),
       ]),
     // These start the built daemon.
-    tests("ProcessTests", ["rodpod", "TestSupport", "Kafka", "Events", "Settings", "StateStore", "Datasets"]),
+    tests("ProcessTests", ["rodpod", "TestBroker", "TestSupport", "Kafka", "Events", "Settings", "StateStore", "Datasets"]),
     tests(
       "PipelineTests",
       [

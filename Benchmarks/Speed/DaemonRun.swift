@@ -1,5 +1,6 @@
 import Foundation
 import StateStore
+import TestBroker
 import TestSupport
 
 /// The built daemon beside this program, with a store and topics of its own; its folder goes with it.

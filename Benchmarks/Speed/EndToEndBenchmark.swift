@@ -1,5 +1,6 @@
 import Foundation
 import Kafka
+import TestBroker
 import TestSupport
 
 /// `e2e`: the daemon as it is shipped, learning on, beside a broker on the same machine: from an event's sending to the moment when a consumer

@@ -5,6 +5,7 @@ import Logging
 import Recommender
 import Settings
 import StateStore
+import TestBroker
 import TestSupport
 
 #if canImport(FoundationEssentials)

@@ -2,6 +2,7 @@ import Dispatch
 import Events
 import Kafka
 import Synchronization
+import TestBroker
 import TestSupport
 
 #if canImport(Glibc)

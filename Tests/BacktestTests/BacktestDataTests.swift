@@ -2,11 +2,12 @@ import Backtest
 import Datasets
 import Foundation
 import Recommender
+import TestSupport
 import Testing
 
 struct BacktestDataTests {
   @Test func featuresNeedTheItemTableAndOneRowForEachItem() throws {
-    let folder = try TemporaryFolder()
+    let folder = TemporaryFolder()
     let events = try folder.write("user\titem\nu\ta\n", to: "events.tsv")
     let items = try folder.write("item\ttitle\na\tA\nb\tB\n", to: "items.tsv")
     let matrix = try folder.write(npy([[1, 2], [3, 4], [5, 6]]), to: "features.npy")
@@ -23,14 +24,14 @@ struct BacktestDataTests {
   }
 
   @Test func aBadLineIsNamed() throws {
-    let folder = try TemporaryFolder()
+    let folder = TemporaryFolder()
     let events = try folder.write("user\titem\ttime\nu\ta\t1\nu\tb\tnoon\n", to: "events.tsv")
     let error = #expect(throws: DatasetError.self) { try BacktestData.read(interactions: [events]) }
     #expect(error?.line == 3)
   }
 
   @Test func typeWeightsFollowTheHistorysNames() throws {
-    let folder = try TemporaryFolder()
+    let folder = TemporaryFolder()
     let events = try folder.write("user,item,type\nu,a,view\nu,b,purchase\nv,a,gift\n", to: "events.csv")
     let data = try BacktestData.read(interactions: [events])
     let weights = data.typeWeights(["purchase": 4, "view": 0.5])
@@ -38,7 +39,7 @@ struct BacktestDataTests {
   }
 
   @Test func aProtocolThatTheDataDoNotAllowIsRefused() throws {
-    let folder = try TemporaryFolder()
+    let folder = TemporaryFolder()
     let short = try BacktestData.read(interactions: [folder.write("user\titem\nu\ta\nu\tb\n", to: "events.tsv")])
     for plan in [Backtest.Plan.leaveOneOut, .periods(heldOut: 0), .prequential(warmup: 0.5, block: .day)] {
       let error = #expect(throws: BacktestError.self) { try Backtest(plan: plan, learner: LearnerConfiguration()).run(short) }
@@ -48,7 +49,7 @@ struct BacktestDataTests {
 
   /// A new item's content is enough to recommend it: the second half of each kind is sold only after the warm-up.
   @Test func describedItemsAreFoundBeforeTheirFirstEvent() throws {
-    let folder = try TemporaryFolder()
+    let folder = TemporaryFolder()
     let items = try folder.write(
       "item\tcategories\n" + (0..<40).map { "i\($0)\tkind\($0 % 4)\n" }.joined(), to: "items.tsv")
     var lines = ["user\titem\ttime"]
@@ -75,7 +76,7 @@ struct BacktestDataTests {
 
   /// Nothing of an item is known before its first event, so no list can have held it, whatever the model has learned meanwhile.
   @Test func anItemThatCameAfterTheSnapshotIsNoHit() throws {
-    let folder = try TemporaryFolder()
+    let folder = TemporaryFolder()
     let lines = (0..<600).map { "u\($0 % 20)\ti\($0)\t\($0 * 60)" }
     let events = try folder.write("user\titem\ttime\n" + lines.joined(separator: "\n") + "\n", to: "events.tsv")
     let learner = LearnerConfiguration(

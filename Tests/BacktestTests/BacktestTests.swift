@@ -1,6 +1,7 @@
 import Backtest
 import Foundation
 import Recommender
+import TestSupport
 import Testing
 
 /// The protocols on small histories whose right answers are known.
@@ -169,7 +170,7 @@ struct BacktestTests {
   }
 
   @Test func twoRunsAreComparedCaseByCase() throws {
-    let folder = try TemporaryFolder()
+    let folder = TemporaryFolder()
     let data = try folder.data([circle(users: 60, length: 6)])
     let good = try Backtest(plan: .leaveOneOut, learner: learner(), maximumEpochs: 30, skipsBaselines: true).run(data)
     var poor = try Backtest(plan: .leaveOneOut, learner: learner(), maximumEpochs: 1, skipsBaselines: true).run(data)

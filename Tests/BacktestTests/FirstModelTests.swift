@@ -4,6 +4,7 @@ import Logging
 import Pipeline
 import Settings
 import StateStore
+import TestSupport
 import Testing
 
 struct FirstModelTests {
@@ -17,7 +18,7 @@ struct FirstModelTests {
   }()
 
   init() throws {
-    folder = try TemporaryFolder()
+    folder = TemporaryFolder()
     settings.store.path = folder.path + "/store"
     settings.store.mapSizeBytes = 32 << 20
     settings.model.hiddenSize = 16

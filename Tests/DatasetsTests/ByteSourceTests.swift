@@ -1,12 +1,13 @@
 import Datasets
 import Foundation
+import TestSupport
 import Testing
 
 /// Compression is seen through the readers that use it.
 @Suite struct ByteSourceTests {
   let folder: TemporaryFolder
 
-  init() throws { folder = try TemporaryFolder() }
+  init() throws { folder = TemporaryFolder() }
 
   private func gzip() throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: fixture("movielens-small/ratings.csv.gz")))) }
 

@@ -1,10 +1,11 @@
 import Datasets
+import TestSupport
 import Testing
 
 @Suite struct FeatureMatrixTests {
   let folder: TemporaryFolder
 
-  init() throws { folder = try TemporaryFolder() }
+  init() throws { folder = TemporaryFolder() }
 
   private func array(_ description: String, shape: String, version: UInt8 = 1, order: String = "False", _ data: [UInt8]) throws -> String {
     let header = Array("{'descr': '\(description)', 'fortran_order': \(order), 'shape': \(shape), }\n".utf8)

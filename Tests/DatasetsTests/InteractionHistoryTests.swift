@@ -1,10 +1,11 @@
 import Datasets
+import TestSupport
 import Testing
 
 @Suite struct InteractionHistoryTests {
   let folder: TemporaryFolder
 
-  init() throws { folder = try TemporaryFolder() }
+  init() throws { folder = TemporaryFolder() }
 
   private func items(_ history: InteractionHistory, of user: String) -> [String] {
     guard let index = history.userIdentifiers.index(of: user) else { return [] }

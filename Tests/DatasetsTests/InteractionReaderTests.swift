@@ -1,10 +1,11 @@
 import Datasets
+import TestSupport
 import Testing
 
 @Suite struct InteractionReaderTests {
   let folder: TemporaryFolder
 
-  init() throws { folder = try TemporaryFolder() }
+  init() throws { folder = TemporaryFolder() }
 
   private func records(_ text: String) throws -> [InteractionRecord] {
     var reader = try InteractionReader(path: try folder.write(text))

@@ -1,10 +1,11 @@
 import Datasets
+import TestSupport
 import Testing
 
 @Suite struct ItemTableTests {
   let folder: TemporaryFolder
 
-  init() throws { folder = try TemporaryFolder() }
+  init() throws { folder = TemporaryFolder() }
 
   private func attributes(_ table: ItemTable, _ item: Int32) -> [String] {
     table.attributes(of: item).map { table.attributeIdentifiers[$0] }

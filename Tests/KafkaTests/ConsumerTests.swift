@@ -1,6 +1,7 @@
 import Kafka
 import Synchronization
 import Testing
+import TestBroker
 import TestSupport
 
 @Suite struct ConsumerTests {

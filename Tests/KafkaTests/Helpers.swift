@@ -1,4 +1,5 @@
 import Kafka
+import TestBroker
 import TestSupport
 
 extension Broker {

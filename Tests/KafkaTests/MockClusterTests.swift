@@ -1,5 +1,6 @@
 import Kafka
 import Testing
+import TestBroker
 import TestSupport
 
 @Suite struct MockClusterTests {

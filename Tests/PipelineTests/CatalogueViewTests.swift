@@ -1,5 +1,6 @@
 import Settings
 import StateStore
+import TestSupport
 import Testing
 
 @testable import Pipeline

@@ -1,6 +1,7 @@
 import Foundation
 import Recommender
 import StateStore
+import TestSupport
 import Testing
 
 @testable import Pipeline

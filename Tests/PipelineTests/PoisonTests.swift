@@ -1,6 +1,7 @@
 import Recommender
 import Settings
 import StateStore
+import TestSupport
 import Testing
 
 @testable import Pipeline

@@ -2,6 +2,7 @@ import Events
 import Recommender
 import Settings
 import StateStore
+import TestSupport
 import Testing
 
 @testable import Pipeline

@@ -3,6 +3,7 @@ import Foundation
 import Recommender
 import Settings
 import StateStore
+import TestSupport
 import Testing
 
 @testable import Pipeline

@@ -4,38 +4,10 @@ import Logging
 import Recommender
 import Settings
 import StateStore
+import TestSupport
 import Testing
 
 @testable import Pipeline
-
-/// A folder that goes with the test: to be kept in the suite, which lives as long as the test runs.
-final class TemporaryFolder {
-  let path: String
-
-  init() {
-    path = FileManager.default.temporaryDirectory.appending(path: "pipeline-\(UUID().uuidString)").path
-    try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: path) }
-}
-
-/// SplitMix64, so that a test that failed fails again.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ mixed >> 31
-  }
-
-  mutating func below(_ bound: Int) -> Int { Int.random(in: 0..<bound, using: &self) }
-}
 
 let quiet: Logger = {
   var logger = Logger(label: "test")

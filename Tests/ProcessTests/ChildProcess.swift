@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import TestBroker
 import TestSupport
 
 /// A run of the built `rodpod`, whose output goes to files. It is killed with this object.

@@ -1,4 +1,5 @@
 import Foundation
+import TestBroker
 import TestSupport
 
 /// A small ext4 file system in an image file, mounted by a loop device: it can be filled up, and its power can be cut. It needs root.

@@ -1,4 +1,5 @@
 import Foundation
+import TestBroker
 import TestSupport
 
 /// Another program that a test starts. It is killed with this object.

@@ -1,5 +1,6 @@
 import Foundation
 import Kafka
+import TestBroker
 import TestSupport
 
 /// `Tests/Fixtures/gateway/gateway.py` before a broker of this test's own: TLS and SASL towards the daemon. It ends with this object.

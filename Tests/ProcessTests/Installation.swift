@@ -2,6 +2,7 @@ import Events
 import Foundation
 import Kafka
 import StateStore
+import TestBroker
 import TestSupport
 
 /// All that one daemon needs: a folder with configuration and store, topics and a group of its own.
@@ -191,21 +192,6 @@ extension Record {
   }
 
   init(_ item: Events.ItemDescription) { self.init(key: Array(item.item.utf8), value: item.json()) }
-}
-
-/// SplitMix64: the same numbers on every run.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-    return value ^ (value >> 31)
-  }
 }
 
 /// Views of so many items by so many users, who take turns; numbers are times, too.

@@ -2,6 +2,7 @@ import Datasets
 import Events
 import Foundation
 import Kafka
+import TestBroker
 import TestSupport
 
 /// The ratings of movielens-small in time order, with the films.

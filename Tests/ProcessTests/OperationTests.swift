@@ -3,6 +3,7 @@ import Foundation
 import Kafka
 import StateStore
 import Testing
+import TestBroker
 import TestSupport
 
 extension DaemonProcessTests {

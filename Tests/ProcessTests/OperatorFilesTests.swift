@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import TestBroker
 import TestSupport
 
 extension DaemonProcessTests {

@@ -1,4 +1,5 @@
 import Foundation
+import TestBroker
 import TestSupport
 
 /// `rodpod` in a pseudo-terminal of its own. It is killed with this object.

@@ -1,4 +1,5 @@
 import StateStore
+import TestSupport
 import Testing
 
 struct CatalogueTests {

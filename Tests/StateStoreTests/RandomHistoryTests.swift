@@ -1,4 +1,5 @@
 import StateStore
+import TestSupport
 import Testing
 
 /// Random histories, held against a plain model in memory that does everything the slow, obvious way.

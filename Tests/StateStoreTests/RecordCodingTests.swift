@@ -1,4 +1,5 @@
 import StateStore
+import TestSupport
 import Testing
 
 /// Records as they may come from a damaged page: reading must give a value or throw, and never trap.

@@ -1,4 +1,5 @@
 import Recommender
+import TestSupport
 import Testing
 
 /// Plain references, written from the definitions: every score of the whole catalogue, nothing incremental.

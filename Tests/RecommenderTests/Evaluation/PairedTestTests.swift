@@ -1,4 +1,5 @@
 import Recommender
+import TestSupport
 import Testing
 
 @Suite struct PairedTestTests {

@@ -1,5 +1,6 @@
 import Foundation
 import Kafka
+import TestSupport
 
 /// A broker for tests: the one that `RODPOD_TEST_BOOTSTRAP` names, or a noida-db process of this test run's own.
 ///

@@ -1,27 +1,8 @@
 import Backtest
 import Foundation
+import TestSupport
 
-/// A folder that goes when the test ends.
-final class TemporaryFolder {
-  private let url: URL
-
-  init() throws {
-    url = FileManager.default.temporaryDirectory.appending(path: "backtest-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  var path: String { url.path }
-
-  func write(_ text: String, to name: String) throws -> String { try write(Data(text.utf8), to: name) }
-
-  func write(_ data: Data, to name: String) throws -> String {
-    let file = url.appending(path: name)
-    try data.write(to: file)
-    return file.path
-  }
-
+extension TemporaryFolder {
   /// A history of (user, item, time in seconds), one list for each file.
   func data(_ files: [[(user: Int, item: Int, time: Int)]]) throws -> BacktestData {
     let paths = try files.enumerated().map { index, events in

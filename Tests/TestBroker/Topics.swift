@@ -1,4 +1,5 @@
 import Kafka
+import TestSupport
 
 /// A message to write in a test. The value nil is a tombstone.
 public struct Record: Sendable, Equatable {
