@@ -39,6 +39,7 @@ def experiments(arguments):
         prequential = ["prequential", "--block", "day", *events, *content]
         yield "beauty-prequential", [*prequential, *seeds], None
         yield "beauty-loo-ids", ["leave-one-out", *events, *first], "beauty-loo"
+        yield "beauty-prequential-none", [*prequential, *seeds, "--negatives", "none"], "beauty-prequential"
         yield "beauty-prequential-ids", ["prequential", "--block", "day", *events, *first], "beauty-prequential"
 
         for negatives in NEGATIVES:
