@@ -231,10 +231,10 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
       matrix[1_400, 2] = .nan
       matrix[1_401, 3] = -.infinity
       // So small that nothing is left of it in 8 bits, but for their mean.
-      for j in 0..<columns { matrix[1_402, j] = 1e-40 }
+      for j in 0..<columns { matrix[1_402, j] = .leastNormalMagnitude / 8 }
     }
     let asked = values.matrix(queries, columns)
-    if queries > 3 { for j in 0..<columns { asked[3, j] *= 1e-39 } }
+    if queries > 3 { for j in 0..<columns { asked[3, j] *= .leastNormalMagnitude } }
     if queries > 2 { zero(asked.rows(2..<3)) }
     // Of every seventh row the score is another one, and every fifth may not be found.
     let additions = (0..<queries).map { query in
