@@ -13,6 +13,7 @@ struct AdmissionTests {
     try StateStore.open(at: folder.path, options: StateStore.Options(maximumItems: maximumItems, admissionInteractions: admission))
   }
 
+  @discardableResult
   private func edit<Result>(
     _ store: StateStore, _ body: (WriteTransaction) throws(StateStoreError) -> Result
   ) throws -> Result {
