@@ -224,7 +224,7 @@ public struct Settings: Sendable, Equatable {
   public struct Quality: Sendable, Equatable {
     public var k = 10
     public var windowEvents = 10_000
-    public var popularityWindowEvents = 40_000
+    public var popularityWindowEvents = 10_000
     public var logInterval = Duration.milliseconds(60_000)
   }
 
