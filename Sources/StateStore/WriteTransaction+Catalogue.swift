@@ -73,19 +73,23 @@ extension WriteTransaction {
     return item.number
   }
 
-  /// Takes the rows of up to `limit` undescribed items that were not used since a time, in milliseconds since 1970.
+  /// Takes the rows of up to `limit` undescribed items that were not used since a time, in milliseconds since 1970. Items of a history whose
+  /// interactions are still to come, and those of schema 1, wait for their first use.
   ///
   /// - Returns: how many.
   @discardableResult
   public func releaseItems(unusedSince time: Int64, limit: Int) throws(StateStoreError) -> Int {
-    var count = 0
-    while count < limit, let longestUnused = try firstKey(databases.itemsByUse) {
-      guard let day = longestUnused.span.bigEndian(UInt32.self) else { throw RecordReader.damaged }
-      if day >= Self.day(time) { break }
-      try release(longestUnused)
-      count += 1
+    guard limit > 0 else { return 0 }
+    let bound = Self.day(time)
+    var longestUnused: [[UInt8]] = []
+    // Of day 0 it is not known when they were used.
+    try scan(databases.itemsByUse, from: [UInt8](bigEndian: UInt32(1))) { key, _ in
+      guard let day = key.bigEndian(UInt32.self), day < bound else { return false }
+      longestUnused.append(key.copied())
+      return longestUnused.count < limit
     }
-    return count
+    for key in longestUnused { try release(key) }
+    return longestUnused.count
   }
 
   /// The step from schema 1.

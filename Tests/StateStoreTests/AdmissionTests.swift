@@ -89,6 +89,21 @@ struct AdmissionTests {
     #expect(try row("4", store) == 0)
   }
 
+  @Test func whatIsToBeUsedYetIsNotReleased() throws {
+    let store = try open(100)
+    let number = try edit(store) { (it) throws(StateStoreError) in
+      let number = try it.registerItem("of a history")
+      #expect(try it.releaseItems(unusedSince: 100 * Self.day, limit: 9) == 0)
+      return number
+    }
+    #expect(try row("of a history", store) == 0)
+    try edit(store) { (it) throws(StateStoreError) in
+      #expect(try it.admitItem("of a history", at: 5 * Self.day) == number)
+      #expect(try it.releaseItems(unusedSince: 100 * Self.day, limit: 9) == 1)
+    }
+    #expect(try row("of a history", store) == nil)
+  }
+
   /// Against a plain model of the rules, with the store closed and opened in between.
   @Test(arguments: 0..<8 as Range<UInt64>)
   func theRowsAreThoseOfAPlainModel(seed: UInt64) throws {
