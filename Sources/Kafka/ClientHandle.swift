@@ -11,16 +11,23 @@ public struct LogLine: Sendable {
   public let message: String
 }
 
-/// Where a client's log lines and statistics go.
+/// Where a client's log lines, statistics and what its brokers' quotas do go.
 public struct ClientObservers: Sendable {
   /// Called on librdkafka's own threads, several at once: it must be thread safe, quick, and must not call the client.
   public var log: @Sendable (LogLine) -> Void
   /// Called with librdkafka's statistics document (JSON) every `statistics.interval.ms`, on the thread which polls the client.
   public var statistics: (@Sendable (String) -> Void)?
+  /// Called on the thread which polls the client, with how long the client is held back by a broker after each request that went over a
+  /// quota (KIP-13, KIP-219), and with zero when requests pass freely again.
+  public var throttled: (@Sendable (Duration) -> Void)?
 
-  public init(log: @escaping @Sendable (LogLine) -> Void = { _ in }, statistics: (@Sendable (String) -> Void)? = nil) {
+  public init(
+    log: @escaping @Sendable (LogLine) -> Void = { _ in }, statistics: (@Sendable (String) -> Void)? = nil,
+    throttled: (@Sendable (Duration) -> Void)? = nil
+  ) {
     self.log = log
     self.statistics = statistics
+    self.throttled = throttled
   }
 }
 
@@ -60,6 +67,8 @@ final class CallbackContext {
   }
 
   func report(statistics: String) { observers.statistics?(statistics) }
+
+  func report(throttle: Duration) { observers.throttled?(throttle) }
 
   static func from(_ opaque: UnsafeMutableRawPointer?) -> CallbackContext? {
     opaque.map { Unmanaged<CallbackContext>.fromOpaque($0).takeUnretainedValue() }
@@ -107,6 +116,11 @@ final class ClientHandle: @unchecked Sendable {
             statistics: String(decoding: UnsafeRawBufferPointer(start: json, count: size), as: UTF8.self))
         }
         return 0
+      }
+    }
+    if observers.throttled != nil {
+      rd_kafka_conf_set_throttle_cb(configuration) { _, _, _, milliseconds, opaque in
+        CallbackContext.from(opaque)?.report(throttle: .milliseconds(Int(milliseconds)))
       }
     }
     rd_kafka_conf_set_error_cb(configuration) { client, code, reason, opaque in

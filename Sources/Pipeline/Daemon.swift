@@ -223,7 +223,7 @@ public final class Daemon: Sendable {
   /// - Throws: ``PipelineError`` with `unavailable` when the broker does not take it.
   public func forget(user: String) throws(PipelineError) {
     do {
-      let producer = try Producer(properties: live.current.kafka.producerProperties, observers: .logging(to: logger))
+      let producer = try Producer(properties: live.current.kafka.producerProperties, observers: .daemon(logger, metrics))
       defer { producer.close(within: .seconds(1)) }
       _ = try producer.produce(topic: live.current.topics.interactions, key: Array(user.utf8), value: nil)
       for report in producer.flush(within: .seconds(5)).deliveries { _ = try report.result.get() }

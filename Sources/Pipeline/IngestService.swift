@@ -73,7 +73,7 @@ final class IngestService {
       handlers: RebalanceHandlers(
         assigned: { [unowned self] consumer, partitions in try startPositions(consumer, partitions) },
         revoked: { [unowned self] consumer, partitions, lost in revoked(consumer, partitions, lost: lost) }),
-      observers: .logging(to: logger))
+      observers: .daemon(logger, metrics))
     try consumer.subscribe([settings.topics.interactions, settings.topics.items])
     var lastCommit = ContinuousClock.now - settings.store.commitInterval
     while !isStopping() {
@@ -288,7 +288,7 @@ final class DeadLetterProducer {
     self.settings = settings
     self.metrics = metrics
     self.logger = logger
-    producer = try Producer(properties: settings.kafka.producerProperties, observers: .logging(to: logger))
+    producer = try Producer(properties: settings.kafka.producerProperties, observers: .daemon(logger, metrics))
   }
 
   /// - Returns: what the broker did not take, and why; empty when it has all.
@@ -340,7 +340,7 @@ final class DeadLetterProducer {
   private func renew() {
     producer.close(within: .seconds(1))
     do {
-      producer = try Producer(properties: settings.kafka.producerProperties, observers: .logging(to: logger))
+      producer = try Producer(properties: settings.kafka.producerProperties, observers: .daemon(logger, metrics))
     } catch {
       logger.error("no new producer for dead letters", metadata: ["error": "\(error)"])
     }

@@ -1,6 +1,7 @@
 import Kafka
 import Logging
 import Settings
+import Synchronization
 
 extension Settings.Kafka {
   /// What every client needs: the connection, then whatever is passed through.
@@ -53,7 +54,23 @@ extension KafkaError {
 }
 
 extension ClientObservers {
-  /// librdkafka's own lines go to the daemon's log. They come on its threads.
+  /// librdkafka's own lines go to the daemon's log (they come on its threads), and the time that brokers' quotas take to its figures.
+  static func daemon(_ logger: Logger, _ metrics: PipelineMetrics) -> ClientObservers {
+    let lastWarning = Mutex(ContinuousClock.Instant?.none)
+    var observers = logging(to: logger)
+    observers.throttled = { duration in
+      guard duration > .zero else { return }
+      metrics.throttled(for: duration)
+      let isDue = lastWarning.withLock { last in
+        guard last.map({ ContinuousClock.now - $0 >= .seconds(60) }) ?? true else { return false }
+        last = .now
+        return true
+      }
+      if isDue { logger.warning("Kafka holds this client back: it is over its quota", metadata: ["for": "\(duration)"]) }
+    }
+    return observers
+  }
+
   static func logging(to logger: Logger) -> ClientObservers {
     ClientObservers(log: { line in
       let level: Logger.Level =

@@ -128,6 +128,7 @@ public final class PipelineMetrics: Sendable {
   private let storeUsed = Gauge(label: "store_used_bytes")
   private let storeMap = Gauge(label: "store_map_bytes")
   private let groupMembers = Gauge(label: "kafka_group_members")
+  private let throttle = FloatingPointCounter(label: "kafka_throttle_seconds")
 
   /// - Parameter k: the cut-off of the live quality.
   public init(k: Int) { self.k = k }
@@ -170,6 +171,7 @@ public final class PipelineMetrics: Sendable {
       "store_used_bytes": "Bytes of the store's file in use.",
       "store_map_bytes": "Bytes that the store may take before it grows.",
       "kafka_group_members": "Members of the consumer group; more than one is a mistake.",
+      "kafka_throttle_seconds": "Time that brokers have held the daemon's clients back because of a quota.",
     ]
     for (label, text) in help { registry.describe(label, help: text) }
   }
@@ -207,6 +209,8 @@ public final class PipelineMetrics: Sendable {
   }
 
   func offsetOutOfRange() { outOfRange.increment() }
+
+  func throttled(for duration: Duration) { throttle.increment(by: duration / .seconds(1)) }
 
   func stopped(because reason: String?) { totals.withLock { $0.stoppedBecause = reason } }
 

@@ -36,7 +36,7 @@ final class RankerService {
     self.logger = logger
     self.heartbeat = heartbeat
     self.work = work
-    producer = try Producer(properties: settings.current.kafka.producerProperties, observers: .logging(to: logger))
+    producer = try Producer(properties: settings.current.kafka.producerProperties, observers: .daemon(logger, metrics))
   }
 
   /// Ranks and publishes until told to stop, then waits a bounded time for what is on its way.
@@ -186,7 +186,7 @@ final class RankerService {
     producer.close(within: .seconds(1))
     ranking.release(Array(pending.values))
     pending.removeAll()
-    producer = try Producer(properties: settings.current.kafka.producerProperties, observers: .logging(to: logger))
+    producer = try Producer(properties: settings.current.kafka.producerProperties, observers: .daemon(logger, metrics))
     retryAt = .now + .seconds(1)
   }
 }

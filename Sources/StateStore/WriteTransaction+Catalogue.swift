@@ -196,27 +196,27 @@ extension WriteTransaction {
 
 /// How often an id was seen that has no row yet. There are as many places as `slotCount`, and an id takes its place from whoever was there: so
 /// much memory is enough whatever comes, and who is seen rarely is forgotten.
-struct AdmissionCount: Hashable, Sendable {
+package struct AdmissionCount: Hashable, Sendable {
   static let slotCount: UInt32 = 1 << 16
 
   /// Tells the ids of one slot apart.
   var hash: UInt64
   var seen: UInt8
 
-  init(hash: UInt64) {
+  package init(hash: UInt64) {
     self.hash = hash
     seen = 0
   }
 
   /// Record: hash, count.
-  init(_ bytes: [UInt8]) throws(StateStoreError) {
+  package init(_ bytes: [UInt8]) throws(StateStoreError) {
     var reader = RecordReader(bytes)
     hash = try reader.littleEndian(UInt64.self)
     seen = try reader.byte()
     try reader.end()
   }
 
-  var encoded: [UInt8] {
+  package var encoded: [UInt8] {
     var bytes: [UInt8] = []
     bytes.appendLittleEndian(hash)
     bytes.append(seen)

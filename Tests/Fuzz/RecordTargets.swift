@@ -20,7 +20,8 @@ private let recordKeys: [(id: String, key: [UInt8])] = [
     case 4: _ = try JournalCoding.decode(record)
     case 5: _ = try JournalCoding.link(record)
     case 6: _ = try CatalogueItem(record, number: ItemNumber(rawValue: 1))
-    default: _ = try CheckpointEntry(record)
+    case 7: _ = try CheckpointEntry(record)
+    default: _ = try AdmissionCount(record)
     }
   } catch {}
 }
@@ -67,5 +68,6 @@ private let recordKeys: [(id: String, key: [UInt8])] = [
     ).encode(to: &$0)
   }
   add(7) { CheckpointEntry(name: "model", sha256: [UInt8](repeating: 1, count: 32), modelVersion: 3, cursor: 4).encode(to: &$0) }
+  add(8) { $0 += AdmissionCount(hash: 11).encoded }
   return seeds
 }

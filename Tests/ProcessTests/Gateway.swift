@@ -3,7 +3,7 @@ import Kafka
 import TestBroker
 import TestSupport
 
-/// `Tests/Fixtures/gateway/gateway.py` before a broker of this test's own: TLS and SASL towards the daemon. It ends with this object.
+/// `Tests/Fixtures/gateway/gateway.py` before a broker of this test's own: TLS, SASL and quotas towards the daemon. It ends with this object.
 final class Gateway {
   let address: String
   private let port: Int
@@ -18,7 +18,8 @@ final class Gateway {
   /// - Parameters:
   ///   - authority: signs the gateway's certificate; nil for no TLS.
   ///   - password: of the user `shop`; nil for no SASL.
-  init(before broker: Broker, authority: CertificateAuthority?, password: String?) async throws {
+  ///   - quota: bytes per second that each client id may fetch, and may produce; nil for no quota.
+  init(before broker: Broker, authority: CertificateAuthority? = nil, password: String? = nil, quota: Int? = nil) async throws {
     folder = FileManager.default.temporaryDirectory.appending(path: uniqueName("rodpod-gateway"))
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     port = try freePort()
@@ -33,6 +34,7 @@ final class Gateway {
       arguments += ["--certificate", certificate, "--key", key]
     }
     if hasPassword { arguments += ["--user", "shop", "--password-file", folder.appending(path: "password").path] }
+    if let quota { arguments += ["--quota", "\(quota)"] }
     self.arguments = arguments
     try await restart(password: password ?? "")
   }

@@ -76,6 +76,26 @@ extension DaemonProcessTests {
       try await expectAllCountedOnce(120, installation, daemon)
     }
 
+    @Test(.enabled(if: Gateway.isAvailable, "python3 and openssl are needed: make test-dependencies"))
+    func aQuotaHoldsItBackAndCostsNothing() async throws {
+      let broker = try await Broker.start()
+      // Less than the lists of six users need, and far less than the events.
+      let gateway = try await Gateway(before: broker, quota: 10_000)
+      let installation = try Installation(
+        bootstrapServers: broker.bootstrapServers,
+        configuration: ["kafka.bootstrap_servers": gateway.address, "ranker.debounce_ms": "0"])
+      let daemon = try await installation.startAndWait()
+      for round in 0..<4 {
+        try installation.produce(views(round * 100..<(round + 1) * 100), to: "interactions")
+        try await waitUntil("the round is consumed") { try installation.committedRecords() == (round + 1) * 100 }
+        #expect(installation.ask("/healthz")?.status == 200)
+        #expect(installation.ask("/readyz")?.status == 200)
+      }
+      #expect(installation.metric("rodpod_kafka_throttle_seconds_total") ?? 0 > 1)
+      #expect(daemon.standardError.contains(/WARNING .*it is over its quota.*for=/))
+      try await expectAllCountedOnce(400, installation, daemon)
+    }
+
     @Test func refusedReadingIsSaidAndGoesOnOnceItIsAllowed() async throws {
       let cluster = try MockCluster()
       let installation = try installation(at: cluster)

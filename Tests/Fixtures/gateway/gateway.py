@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""A gateway before a plain Kafka broker on this machine, for tests: TLS towards the client, and SASL by PLAIN and SCRAM-SHA-256 (RFC 5802).
+"""A gateway before a plain Kafka broker on this machine, for tests: TLS towards the client, SASL by PLAIN and SCRAM-SHA-256 (RFC 5802), and
+quotas of bytes per second for each client id: as a broker does since KIP-219, it says in the answer how long the client is held back, and
+takes the connection's next request only when that time is over.
 
 The broker tells clients its own address; in each of its answers the gateway puts its own port in that place.
 """
@@ -12,8 +14,11 @@ import hmac
 import os
 import ssl
 import struct
+import time
 
-API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE = 18, 17, 36
+PRODUCE, FETCH, API_VERSIONS, SASL_HANDSHAKE, SASL_AUTHENTICATE = 0, 1, 18, 17, 36
+# From these on the answer has tagged fields, and the throttle time another place.
+FLEXIBLE = {PRODUCE: 9, FETCH: 12}
 UNSUPPORTED_MECHANISM, AUTHENTICATION_FAILED = 33, 58
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256"]
 ITERATIONS = 4096
@@ -55,6 +60,15 @@ def text(value):
     return struct.pack(">h", len(value)) + value.encode()
 
 
+class Connection:
+    """What its two directions tell each other."""
+
+    def __init__(self):
+        # By correlation id: API key, version, client id and size.
+        self.asked = {}
+        self.muted_until = 0.0
+
+
 class Gateway:
     def __init__(self, options):
         self.options = options
@@ -64,6 +78,8 @@ class Gateway:
                 self.credentials = options.user.encode(), file.read().rstrip(b"\n")
         self.upstream = b"127.0.0.1" + struct.pack(">i", options.broker)
         self.own = b"127.0.0.1" + struct.pack(">i", options.listen)
+        # By API key and client id: when what went through is paid for.
+        self.paid_at = {}
 
     async def frame(self, reader):
         size = await reader.readexactly(4)
@@ -73,17 +89,33 @@ class Gateway:
     def send(writer, frame):
         writer.write(struct.pack(">i", len(frame)) + frame)
 
-    async def answers(self, reader, writer):
+    def throttled(self, frame, connection):
+        """The answer with the throttle time in it; the connection is muted for as long."""
+        key, version, client, size = connection.asked.pop(struct.unpack(">i", frame[:4])[0])
+        if not self.options.quota or key not in FLEXIBLE:
+            return frame
+        assert 1 <= version < FLEXIBLE[key], f"version {version} of API {key} has its throttle time elsewhere"
+        now = time.monotonic()
+        paid_at = max(now, self.paid_at.get((key, client), now)) + (size if key == PRODUCE else len(frame)) / self.options.quota
+        self.paid_at[key, client] = paid_at
+        milliseconds = int((paid_at - now) * 1000)
+        connection.muted_until = now + milliseconds / 1000
+        throttle = struct.pack(">i", milliseconds)
+        return frame[:-4] + throttle if key == PRODUCE else frame[:4] + throttle + frame[8:]
+
+    async def answers(self, reader, writer, connection):
         while True:
-            self.send(writer, (await self.frame(reader)).replace(self.upstream, self.own))
+            frame = (await self.frame(reader)).replace(self.upstream, self.own)
+            self.send(writer, self.throttled(frame, connection))
             await writer.drain()
 
-    async def requests(self, reader, writer, upstream):
+    async def requests(self, reader, writer, upstream, connection):
         exchange, is_in = None, self.credentials is None
         while True:
             frame = await self.frame(reader)
-            key, _, correlation, length = struct.unpack(">hhih", frame[:10])
-            body = frame[10 + max(0, length) :]
+            await asyncio.sleep(max(0, connection.muted_until - time.monotonic()))
+            key, version, correlation, length = struct.unpack(">hhih", frame[:10])
+            client, body = frame[10 : 10 + max(0, length)], frame[10 + max(0, length) :]
             if self.credentials and key == SASL_HANDSHAKE:
                 mechanism = body[2:].decode()
                 known = mechanism in MECHANISMS
@@ -105,6 +137,7 @@ class Gateway:
                     await writer.drain()
                     return
             elif is_in or key == API_VERSIONS:
+                connection.asked[correlation] = key, version, client, len(frame)
                 self.send(upstream, frame)
                 await upstream.drain()
             else:
@@ -112,7 +145,9 @@ class Gateway:
 
     async def serve(self, reader, writer):
         broker, upstream = await asyncio.open_connection("127.0.0.1", self.options.broker)
-        tasks = [asyncio.create_task(self.answers(broker, writer)), asyncio.create_task(self.requests(reader, writer, upstream))]
+        connection = Connection()
+        directions = [self.answers(broker, writer, connection), self.requests(reader, writer, upstream, connection)]
+        tasks = [asyncio.create_task(direction) for direction in directions]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -138,4 +173,5 @@ parser.add_argument("--certificate", help="chain in PEM; without it no TLS")
 parser.add_argument("--key", help="of the certificate, in PEM")
 parser.add_argument("--user", help="who is let in; without it no SASL")
 parser.add_argument("--password-file")
+parser.add_argument("--quota", type=int, help="bytes per second that a client id may fetch, and may produce; without it as many as it likes")
 asyncio.run(Gateway(parser.parse_args()).run())
