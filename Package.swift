@@ -63,9 +63,10 @@ let package = Package(
       linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
 
     .target(name: "CQuantizedSearch"),
+    .target(name: "CVectorKernels", exclude: ["kernels.inc"]),
 
     // Layer 1: thin wrappers and kernels.
-    library("Kernels", ["COneDNN", "CQuantizedSearch"], settings: numeric),
+    library("Kernels", ["COneDNN", "CQuantizedSearch", "CVectorKernels"], settings: numeric),
     library("LMDB", ["CLMDB"]),
     library("Kafka", ["CRdKafka"]),
     library(

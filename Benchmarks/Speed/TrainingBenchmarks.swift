@@ -23,10 +23,11 @@ private func measure(
   _ name: String, _ data: TrainingData, crossEntropyWeight: Float, _ timer: Timer, _ report: Report, fraction: String
 ) throws {
   let run = TrainingRun(data, batchSize: batchSize, negatives: negatives, crossEntropyWeight: crossEntropyWeight)
-  let batches = (0..<8).flatMap { _ in run.nextBatch() }
+  let steps = 8
+  let batches = (0..<steps).flatMap { _ in run.nextBatch() }
   let candidates = crossEntropyWeight > 0 ? data.itemCount : 0
   let products = batches.map { StepProducts($0.input.sequences, run.model, candidates: candidates) }
-  let operations = products.reduce(0) { $0 + $1.operations + $1.attentionOperations } / products.count
+  let operations = products.reduce(0) { $0 + $1.operations + $1.attentionOperations } / steps
   let productOperations = products.reduce(0) { $0 + $1.operations }
   let results = try timer.interleaved([
     Timer.Work(units: Double(batchSize)) { try run.step() },

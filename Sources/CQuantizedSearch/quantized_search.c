@@ -80,54 +80,84 @@ VNNI INLINE __m512 upper512(__m512i products, const struct group512 *group, cons
   return _mm512_fmadd_ps(group->norms, _mm512_set1_ps(query->error), _mm512_fmadd_ps(product, _mm512_set1_ps(query->scale), group->bias));
 }
 
-/// Two groups against `count` queries, a constant from 1 to 4: their sums stay in registers.
+/// Groups whose sums stay in registers together: with those of four queries half of the registers, so that a product need not wait for the
+/// one before.
+enum { TOGETHER = QUANTIZED_PADDING / GROUP };
+
+/// Not inlined, as few groups have a hit.
+VNNI static __attribute__((noinline)) struct quantized_hit *append512(
+    struct quantized_hit *next, int32_t first, uint64_t mask, __m512 a, __m512 b, __m512 c, __m512 d) {
+  float upper[TOGETHER * GROUP];
+  _mm512_storeu_ps(upper, a);
+  _mm512_storeu_ps(upper + GROUP, b);
+  _mm512_storeu_ps(upper + 2 * GROUP, c);
+  _mm512_storeu_ps(upper + 3 * GROUP, d);
+  for (; mask; mask &= mask - 1) {
+    int32_t i = __builtin_ctzll(mask);
+    *next++ = (struct quantized_hit){first + i, upper[i]};
+  }
+  return next;
+}
+
+/// So many groups against `count` queries, a constant from 1 to 4.
 VNNI INLINE void find512(
     const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count, struct quantized_hit **next) {
   const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
-  const int8_t *others = values + (int64_t)GROUP * rows->columns;
-  __m512i sums[4][2];
+  const int64_t group_size = (int64_t)GROUP * rows->columns;
+  __m512i sums[4][TOGETHER];
 #pragma clang loop unroll(full)
-  for (int q = 0; q < count; q++) sums[q][0] = sums[q][1] = _mm512_setzero_si512();
-  for (int32_t column = 0; column < rows->columns; column += 4) {
-    __m512i x = _mm512_loadu_si512(values + column * GROUP), y = _mm512_loadu_si512(others + column * GROUP);
+  for (int q = 0; q < count; q++)
+#pragma clang loop unroll(full)
+    for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_setzero_si512();
+  for (int64_t column = 0; column < rows->columns; column += 4, values += 4 * GROUP) {
+    __m512i x[TOGETHER];
+#pragma clang loop unroll(full)
+    for (int g = 0; g < TOGETHER; g++) x[g] = _mm512_loadu_si512(values + g * group_size);
 #pragma clang loop unroll(full)
     for (int q = 0; q < count; q++) {
       __m512i four = _mm512_set1_epi32(four_values(queries[q].values + column));
-      sums[q][0] = _mm512_dpbusd_epi32(sums[q][0], four, x);
-      sums[q][1] = _mm512_dpbusd_epi32(sums[q][1], four, y);
-    }
-  }
-  struct group512 first = load512(rows, group), second = load512(rows, group + 1);
 #pragma clang loop unroll(full)
-  for (int q = 0; q < count; q++) {
-    __m512 least = _mm512_set1_ps(queries[q].least);
-    __m512 upper[2] = {upper512(sums[q][0], &first, &queries[q]), upper512(sums[q][1], &second, &queries[q])};
-    uint32_t mask = _mm512_cmp_ps_mask(upper[0], least, _CMP_NLT_UQ) | (uint32_t)_mm512_cmp_ps_mask(upper[1], least, _CMP_NLT_UQ) << 16;
-    int32_t left = rows->count - group * GROUP;
-    if (left < 2 * GROUP) mask &= (1u << left) - 1;
-    if (mask) {
-      float stored[2 * GROUP];
-      _mm512_storeu_ps(stored, upper[0]);
-      _mm512_storeu_ps(stored + GROUP, upper[1]);
-      append(&next[q], group * GROUP, mask, stored);
+      for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], four, x[g]);
     }
   }
+  uint64_t hits[4] = {0};
+  __m512 upper[4][TOGETHER];
+#pragma clang loop unroll(full)
+  for (int g = 0; g < TOGETHER; g++) {
+    struct group512 whole = load512(rows, group + g);
+#pragma clang loop unroll(full)
+    for (int q = 0; q < count; q++) {
+      upper[q][g] = upper512(sums[q][g], &whole, &queries[q]);
+      hits[q] |= (uint64_t)_mm512_cmp_ps_mask(upper[q][g], _mm512_set1_ps(queries[q].least), _CMP_NLT_UQ) << (g * GROUP);
+    }
+  }
+  // What is beyond the rows is not below the threshold when a search begins, which is −∞.
+  int32_t left = rows->count - group * GROUP;
+  uint64_t valid = left < TOGETHER * GROUP ? (1ull << left) - 1 : ~0ull;
+#pragma clang loop unroll(full)
+  for (int q = 0; q < count; q++)
+    if (__builtin_expect((hits[q] & valid) != 0, 0))
+      next[q] = append512(next[q], group * GROUP, hits[q] & valid, upper[q][0], upper[q][1], upper[q][2], upper[q][3]);
 }
 
 VNNI static void find_vnni(
     const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count, struct quantized_hit *hits, int32_t *counts) {
-  for (int32_t q = 0; q < query_count; q += 4) {
-    int count = query_count - q < 4 ? query_count - q : 4;
-    struct quantized_hit *next[4];
-    for (int k = 0; k < count; k++) next[k] = hits + (int64_t)(q + k) * rows->count;
-    for (int32_t group = 0; group * GROUP < rows->count; group += 2) switch (count) {
-        case 1: find512(rows, group, queries + q, 1, next); break;
-        case 2: find512(rows, group, queries + q, 2, next); break;
-        case 3: find512(rows, group, queries + q, 3, next); break;
-        default: find512(rows, group, queries + q, 4, next);
-      }
-    for (int k = 0; k < count; k++) counts[q + k] = (int32_t)(next[k] - (hits + (int64_t)(q + k) * rows->count));
-  }
+  // Rows of 64 values that stay in the first cache while all queries pass by.
+  enum { CACHED = 256 / GROUP };
+  for (int32_t q = 0; q < query_count; q++) counts[q] = 0;
+  for (int32_t first = 0; first * GROUP < rows->count; first += CACHED)
+    for (int32_t q = 0; q < query_count; q += 4) {
+      int count = query_count - q < 4 ? query_count - q : 4;
+      struct quantized_hit *next[4];
+      for (int k = 0; k < count; k++) next[k] = hits + (int64_t)(q + k) * rows->count + counts[q + k];
+      for (int32_t group = first; group < first + CACHED && group * GROUP < rows->count; group += TOGETHER) switch (count) {
+          case 1: find512(rows, group, queries + q, 1, next); break;
+          case 2: find512(rows, group, queries + q, 2, next); break;
+          case 3: find512(rows, group, queries + q, 3, next); break;
+          default: find512(rows, group, queries + q, 4, next);
+        }
+      for (int k = 0; k < count; k++) counts[q + k] = (int32_t)(next[k] - (hits + (int64_t)(q + k) * rows->count));
+    }
 }
 
 VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {

@@ -1,3 +1,13 @@
+/// What a thread gets where cores are short.
+public enum ThreadPriority: Sendable {
+  /// As much as any other thread.
+  case normal
+  /// A tenth of that (a niceness of 10).
+  case low
+  /// What others leave over, and the kernel counts a core that runs nothing else as free (`SCHED_IDLE`).
+  case idle
+}
+
 /// A thread of its own for blocking calls and long computation, which must not sit on Swift's cooperative pool.
 ///
 /// It runs its closure once. Stopping is the closure's affair: close the queue that it reads, or set a flag that it checks.
@@ -18,15 +28,15 @@ public final class DedicatedThread: Sendable {
   /// Starts the thread.
   /// - Parameters:
   ///   - stackBytes: the stack's size, 8 MiB unless told.
-  ///   - niceness: by how much the thread stands back behind the process's others when cores are short (0 … 19, as `nice`).
+  ///   - priority: of the thread and those that it makes.
   /// - Throws: ``SystemError`` when the thread cannot be made.
   public init(
-    name: String, stackBytes: Int = 8 << 20, niceness: Int = 0, _ body: @escaping @Sendable () throws -> Void
+    name: String, stackBytes: Int = 8 << 20, priority: ThreadPriority = .normal, _ body: @escaping @Sendable () throws -> Void
   ) throws(SystemError) {
     self.name = name
     let state = state
     try startThread(name: name, stackBytes: stackBytes) {
-      if niceness > 0 { standBack(by: niceness) }
+      takePriority(priority)
       let result = Result { try body() }
       let waiting = state.change { state -> [CheckedContinuation<Void, any Error>] in
         guard case .running(let waiting) = state else { return [] }

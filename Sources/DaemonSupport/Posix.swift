@@ -97,12 +97,24 @@ private func now(_ clock: clockid_t) -> Duration {
   return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
 }
 
-/// Lets the calling thread stand back behind others when cores are short. On Linux niceness is a thread's; elsewhere it is the process's, and
-/// nothing is changed.
-func standBack(by niceness: Int) {
+#if os(Linux)
+  /// `SCHED_IDLE` of <linux/sched.h>, which Glibc's module hides.
+  private let schedIdle: Int32 = 5
+#endif
+
+/// Gives the calling thread, and those that it makes, a priority. On Linux niceness and policy are a thread's; elsewhere they are the process's,
+/// and nothing is changed.
+func takePriority(_ priority: ThreadPriority) {
   #if os(Linux)
     // It can only be refused where limits forbid it; the thread then competes as the others do.
-    _ = setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, Int32(niceness))
+    switch priority {
+    case .normal: break
+    case .low: _ = setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, 10)
+    case .idle:
+      var parameters = sched_param()
+      // Of the thread, though its manual speaks of a process (sched_setscheduler(2)).
+      _ = sched_setscheduler(0, schedIdle, &parameters)
+    }
   #endif
 }
 

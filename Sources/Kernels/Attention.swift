@@ -1,3 +1,5 @@
+import CVectorKernels
+
 /// Where the sequences of a packed batch lie, and for how many last positions of each the queries are computed.
 public struct PackedSequences: Sendable {
   /// The first token of each sequence, and at the end the number of all tokens: (sequences + 1).
@@ -26,8 +28,25 @@ public struct PackedSequences: Sendable {
   }
   private var lengths: [Int] { (0..<count).map(length) }
 
-  /// The floats that the attention probabilities of one head take: for each query, one for each token of its sequence.
-  public var probabilityCount: Int { (0..<count).reduce(0) { $0 + queries($1) * length($1) } }
+  /// The floats that the attention probabilities of one head take: for each query, one for each token of its sequence, and the kernels' padding.
+  public var probabilityCount: Int { (0..<count).reduce(0) { $0 + queries($1) * Int(attention_padded(Int64(length($1)))) } }
+}
+
+/// With which instructions the kernels in C run: the same code, compiled for each.
+public enum VectorInstructions: CaseIterable, Sendable {
+  /// AVX2 and FMA on x86-64, NEON on arm64.
+  case floor
+  case avx512
+
+  /// Of the machine.
+  public static let best: VectorInstructions = vector_best() == VECTOR_AVX512 ? .avx512 : .floor
+
+  var code: vector_instructions { self == .avx512 ? VECTOR_AVX512 : VECTOR_FLOOR }
+}
+
+/// The floats that ``attentionForward(_:probabilities:q:k:v:headCount:sequences:scratch:instructions:)`` and its backward want as scratch.
+public func attentionScratchCount(_ sequences: PackedSequences, headSize: Int) -> Int {
+  Int(attention_scratch(Int64((0..<sequences.count).map(sequences.length).max() ?? 0), Int64(headSize)))
 }
 
 /// Causal scaled dot-product attention over packed sequences (arXiv 1706.03762): no padding, no mask in memory.
@@ -36,136 +55,53 @@ public struct PackedSequences: Sendable {
 ///   - output: (queries, d).
 ///   - probabilities: (1, headCount · `sequences.probabilityCount`), kept for the backward pass.
 ///   - q: (queries, d).  - k, v: (tokens, d). Head h owns columns h·d/headCount ….
-///   - scratch: (1, p·(d/headCount + 1)), p being the longest length rounded up to 8.
+///   - scratch: (1, at least ``attentionScratchCount(_:headSize:)``).
+///   - instructions: the best that the machine has, but in a test.
 public func attentionForward(
-  _ output: Matrix, probabilities: Matrix, q: Matrix, k: Matrix, v: Matrix, headCount: Int, sequences: PackedSequences, scratch: Matrix
+  _ output: Matrix, probabilities: Matrix, q: Matrix, k: Matrix, v: Matrix, headCount: Int, sequences: PackedSequences, scratch: Matrix,
+  instructions: VectorInstructions = .best
 ) {
-  let size = q.columns / headCount
-  let factor = 1 / Float(size).squareRoot()
-  var saved = probabilities.pointer
-  for b in 0..<sequences.count {
-    let length = sequences.length(b)
-    let queries = sequences.queries(b)
-    let firstToken = sequences.tokenOffsets[b]
-    let firstQuery = sequences.queryOffsets[b]
-    let padded = (length + 7) & ~7
-    for head in 0..<headCount {
-      let column = head * size
-      transpose(scratch.pointer, k, firstToken, length, column, size, padded)
-      for i in 0..<queries {
-        let reach = length - queries + i + 1
-        let query = q.row(firstQuery + i) + column
-        products(saved, query, scratch.pointer, reach, size, padded, factor)
-        softmax(saved, reach)
-        for j in reach..<length { saved[j] = 0 }
-        let out = output.row(firstQuery + i) + column
-        forEachVector(size) { c, lanes in
-          var sum = Vector.zero
-          for j in 0..<reach { sum = sum.adding(Vector(all: saved[j]), times: load(v.row(firstToken + j) + column, c, lanes)) }
-          store(sum, out, c, lanes)
-        }
-        saved += length
-      }
-    }
+  precondition(scratch.count >= attentionScratchCount(sequences, headSize: q.columns / headCount))
+  forEachHead(probabilities, q: q, k: k, v: v, headCount: headCount, sequences) { head, place, saved in
+    attention_forward(
+      instructions.code, &head, output.row(place.query) + place.column, Int64(output.stride), saved, scratch.pointer)
   }
 }
 
-/// The backward of `attentionForward`: dq, dk and dv are overwritten.
+/// The backward of `attentionForward`: dq, dk and dv, which lie as q, k and v do, are overwritten.
 public func attentionBackward(
   dq: Matrix, dk: Matrix, dv: Matrix, _ dOutput: Matrix, probabilities: Matrix, q: Matrix, k: Matrix, v: Matrix, headCount: Int,
-  sequences: PackedSequences, scratch: Matrix
+  sequences: PackedSequences, scratch: Matrix, instructions: VectorInstructions = .best
+) {
+  precondition(scratch.count >= attentionScratchCount(sequences, headSize: q.columns / headCount))
+  precondition(dq.stride == q.stride && dk.stride == k.stride && dv.stride == v.stride)
+  forEachHead(probabilities, q: q, k: k, v: v, headCount: headCount, sequences) { head, place, saved in
+    attention_backward(
+      instructions.code, &head, dOutput.row(place.query) + place.column, Int64(dOutput.stride), saved, dq.row(place.query) + place.column,
+      dk.row(place.token) + place.column, dv.row(place.token) + place.column, scratch.pointer)
+  }
+}
+
+/// Calls the body for each head of each sequence, with the first query row, token row and column that are its own, and its probabilities.
+private func forEachHead(
+  _ probabilities: Matrix, q: Matrix, k: Matrix, v: Matrix, headCount: Int, _ sequences: PackedSequences,
+  _ body: (inout attention_head, (query: Int, token: Int, column: Int), Floats) -> Void
 ) {
   let size = q.columns / headCount
-  let factor = 1 / Float(size).squareRoot()
-  zero(dk)
-  zero(dv)
+  precondition(probabilities.count >= headCount * sequences.probabilityCount)
   var saved = probabilities.pointer
   for b in 0..<sequences.count {
-    let length = sequences.length(b)
-    let queries = sequences.queries(b)
-    let firstToken = sequences.tokenOffsets[b]
-    let firstQuery = sequences.queryOffsets[b]
-    let padded = (length + 7) & ~7
-    let slope = scratch.pointer + padded * size
-    for head in 0..<headCount {
-      let column = head * size
-      transpose(scratch.pointer, v, firstToken, length, column, size, padded)
-      for i in 0..<queries {
-        let reach = length - queries + i + 1
-        let above = dOutput.row(firstQuery + i) + column
-        let query = q.row(firstQuery + i) + column
-        let dQuery = dq.row(firstQuery + i) + column
-        products(slope, above, scratch.pointer, reach, size, padded, 1)
-        let mean = dot(slope, saved, reach)
-        forEachVector(reach) { j, lanes in
-          store((load(slope, j, lanes) - mean) * load(saved, j, lanes) * factor, slope, j, lanes)
-        }
-        forEachVector(size) { c, lanes in
-          var sum = Vector.zero
-          let up = load(above, c, lanes)
-          let own = load(query, c, lanes)
-          for j in 0..<reach {
-            let s = Vector(all: slope[j])
-            let dKey = dk.row(firstToken + j) + column
-            let dValue = dv.row(firstToken + j) + column
-            sum = sum.adding(s, times: load(k.row(firstToken + j) + column, c, lanes))
-            store(load(dKey, c, lanes).adding(s, times: own), dKey, c, lanes)
-            store(load(dValue, c, lanes).adding(Vector(all: saved[j]), times: up), dValue, c, lanes)
-          }
-          store(sum, dQuery, c, lanes)
-        }
-        saved += length
-      }
+    let (length, queries) = (sequences.length(b), sequences.queries(b))
+    for index in 0..<headCount {
+      let place = (query: sequences.queryOffsets[b], token: sequences.tokenOffsets[b], column: index * size)
+      var head = attention_head(
+        q: q.row(place.query) + place.column, k: k.row(place.token) + place.column, v: v.row(place.token) + place.column,
+        q_stride: Int64(q.stride), k_stride: Int64(k.stride), v_stride: Int64(v.stride), length: Int32(length), queries: Int32(queries),
+        size: Int32(size))
+      body(&head, place, saved)
+      saved += queries * Int(attention_padded(Int64(length)))
     }
   }
-}
-
-/// target (size, padded) = columns column ..< column + size of rows first ..< first + length of x, transposed; zeros behind.
-@inline(__always)
-private func transpose(_ target: Floats, _ x: Matrix, _ first: Int, _ length: Int, _ column: Int, _ size: Int, _ padded: Int) {
-  for j in 0..<length {
-    let source = x.row(first + j) + column
-    for c in 0..<size { target[c &* padded &+ j] = source[c] }
-  }
-  for j in length..<padded {
-    for c in 0..<size { target[c &* padded &+ j] = 0 }
-  }
-}
-
-/// result[j] = factor · query·column j of transposed, for j < reach. `result` has room for `reach` only.
-@inline(__always)
-private func products(
-  _ result: Floats, _ query: Floats, _ transposed: Floats, _ reach: Int, _ size: Int, _ padded: Int, _ factor: Float
-) {
-  var j = 0
-  while j < reach {
-    // Two vectors of keys at a time, so that two chains of fused products run side by side.
-    let second = j &+ 8 < reach
-    var a = Vector.zero
-    var b = Vector.zero
-    for c in 0..<size {
-      let all = Vector(all: query[c])
-      a = a.adding(all, times: load(transposed, c &* padded &+ j))
-      if second { b = b.adding(all, times: load(transposed, c &* padded &+ j &+ 8)) }
-    }
-    store(a * factor, result, j, min(8, reach &- j))
-    if second { store(b * factor, result, j &+ 8, min(8, reach &- j &- 8)) }
-    j &+= 16
-  }
-}
-
-/// x = softmax(x), in place.
-@inline(__always)
-private func softmax(_ x: Floats, _ count: Int) {
-  var greatest = -Float.infinity
-  for j in 0..<count { greatest = max(greatest, x[j]) }
-  var sum: Float = 0
-  forEachVector(count) { j, lanes in
-    store(exponential(load(x, j, lanes) - greatest), x, j, lanes)
-  }
-  for j in 0..<count { sum += x[j] }
-  let reciprocal = 1 / sum
-  forEachVector(count) { j, lanes in store(load(x, j, lanes) * reciprocal, x, j, lanes) }
 }
 
 /// The plain form of ``attentionForward``, for tests: one query and one key at a time.

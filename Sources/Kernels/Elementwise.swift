@@ -1,3 +1,5 @@
+import CVectorKernels
+
 public func zero(_ x: Matrix) {
   if x.isContiguous {
     x.pointer.update(repeating: 0, count: x.count)
@@ -103,35 +105,14 @@ public func addRows(_ target: Matrix, from table: Matrix, _ indices: [Int32]) {
   }
 }
 
-private let gelu = (scale: Float(0.797_884_6), cubic: Float(0.044_715))
-
 /// y = GELU(x), the tanh approximation (arXiv 1606.08415): x·σ(2·√(2/π)·(x + 0.044715·x³)).
-public func geluForward(_ y: Matrix, _ x: Matrix) {
+public func geluForward(_ y: Matrix, _ x: Matrix, instructions: VectorInstructions = .best) {
   precondition(y.rows == x.rows && y.columns == x.columns)
-  for i in 0..<x.rows {
-    let input = x.row(i)
-    let output = y.row(i)
-    forEachVector(x.columns) { j, lanes in
-      let v = load(input, j, lanes)
-      let inner = v * Vector(all: 1).adding(v * v, times: Vector(all: gelu.cubic)) * (2 * gelu.scale)
-      store(v * logistic(inner), output, j, lanes)
-    }
-  }
+  for i in 0..<x.rows { gelu_forward(instructions.code, y.row(i), x.row(i), Int64(x.columns)) }
 }
 
 /// dx = dy·GELU′(x); dx may be dy.
-public func geluBackward(_ dx: Matrix, _ dy: Matrix, _ x: Matrix) {
+public func geluBackward(_ dx: Matrix, _ dy: Matrix, _ x: Matrix, instructions: VectorInstructions = .best) {
   precondition(dx.rows == x.rows && dx.columns == x.columns && dy.rows == x.rows && dy.columns == x.columns)
-  for i in 0..<x.rows {
-    let input = x.row(i)
-    let above = dy.row(i)
-    let below = dx.row(i)
-    forEachVector(x.columns) { j, lanes in
-      let v = load(input, j, lanes)
-      let square = v * v
-      let s = logistic(v * Vector(all: 1).adding(square, times: Vector(all: gelu.cubic)) * (2 * gelu.scale))
-      let slope = Vector(all: 1).adding(square, times: Vector(all: 3 * gelu.cubic)) * (2 * gelu.scale)
-      store(load(above, j, lanes) * s.adding(v * s * (1 - s), times: slope), below, j, lanes)
-    }
-  }
+  for i in 0..<x.rows { gelu_backward(instructions.code, dx.row(i), dy.row(i), x.row(i), Int64(x.columns)) }
 }

@@ -14,6 +14,8 @@ public struct RowAddition: Sendable, Equatable {
 extension QuantizedMatrix {
   /// Rows that are searched at a time: they stay in the cache while the queries pass by.
   private static let blockRows = 1024
+  /// Of the first block that many at a time.
+  private static let firstRows = 128
 
   /// For each query the rows that may be among the `count` with the highest h·v + bias + addition: all that are, and few others.
   ///
@@ -21,23 +23,29 @@ extension QuantizedMatrix {
   ///   - queries: h, (queries, columns).
   ///   - bias: (1, rows); −∞ leaves a row out.
   ///   - count: how many of the best are wanted.
+  ///   - known: of each query, scores of settled rows that are in its list if they are high enough. The higher they are, the fewer rows are found.
   ///   - additions: of each query, a row at most once.
   ///   - arena: for the rows that a block brings.
   ///   - instructions: the best that the machine has, but in a test.
-  ///   - isSettled: whether a row has no place in a query's list, or is there with its addition.
-  /// - Returns: in no order, with their additions.
+  ///   - isSettled: whether a row has no place in a query's list, or is there with its addition or its known score.
+  /// - Returns: in no order, with their additions, without those that are known.
   public func search(
-    _ queries: Matrix, bias: Matrix, count: Int, additions: [[RowAddition]], arena: Arena, instructions: SearchInstructions = .best,
+    _ queries: Matrix, bias: Matrix, count: Int, known: [[Float]], additions: [[RowAddition]], arena: Arena, instructions: SearchInstructions = .best,
     isSettled: (_ query: Int, _ row: Int32) -> Bool
   ) -> [[RowAddition]] {
-    precondition(queries.columns == columns && bias.columns == rows && additions.count == queries.rows && count > 0)
+    precondition(queries.columns == columns && bias.columns == rows && known.count == queries.rows && additions.count == queries.rows && count > 0)
     guard queries.rows > 0, rows > 0 else { return additions.map { _ in [] } }
     let query = quantize(queries)
     let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
     var candidates = (0..<queries.rows).map { i in
+      // Bounds are of scores less this, which is the same for all rows.
+      let common = dot(queries.row(i), mean.pointer, columns)
       // What 32-bit floats round: the product with the mean, and the sums.
-      let greatest = additions[i].reduce(abs(dot(queries.row(i), mean.pointer, columns))) { max($0, abs($1.addition)) }
-      return Candidates(count: count, rounding: 2e-5 * query.norms[i] * meanNorm + 1e-6 * greatest)
+      let greatest = max(
+        additions[i].reduce(abs(common)) { max($0, abs($1.addition)) }, known[i].reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 })
+      var candidates = Candidates(count: count, rounding: 2e-5 * query.norms[i] * meanNorm + 1e-6 * greatest)
+      for score in known[i] { candidates.consider(nil, upper: score - common, width: 0) }
+      return candidates
     }
     let additions = additions.map { AdditionsByBlock($0, blockRows: Self.blockRows, rows: rows) }
     query.values.withUnsafeBufferPointer { queryValues in
@@ -52,27 +60,38 @@ extension QuantizedMatrix {
       let hits = UnsafeMutableRawPointer(arena.matrix(2, capacity).pointer).bindMemory(to: quantized_hit.self, capacity: capacity)
       var hitCounts = [Int32](repeating: 0, count: queries.rows)
       for first in stride(from: 0, to: rows, by: Self.blockRows) {
-        var block = quantized_rows(
-          values: values.base + first * paddedColumns, scales: scales.base + first, offsets: offsets.base + first, norms: norms.base + first,
-          bias: bias.pointer + first, count: Int32(min(Self.blockRows, rows - first)), columns: Int32(paddedColumns))
-        for i in candidates.indices {
-          additions[i].consider(first, &block, &asked[i], instructions, &candidates[i])
-          candidates[i].prune()
-          asked[i].least = candidates[i].least
-        }
-        quantized_find(instructions.code, &block, asked, Int32(asked.count), hits, &hitCounts)
-        for i in candidates.indices {
-          let width = 2 * asked[i].error
-          for hit in UnsafeBufferPointer(start: hits + i * Int(block.count), count: Int(hitCounts[i])) {
-            let row = Int32(first) + hit.row
-            if isSettled(i, row) { continue }
-            candidates[i].consider(RowAddition(row: row, addition: 0), upper: hit.upper, width: width * norms.base[Int(row)])
+        let end = min(first + Self.blockRows, rows)
+        var block = part(first..<end, bias)
+        for i in candidates.indices { additions[i].consider(first, &block, &asked[i], instructions, &candidates[i]) }
+        // Of the first rows most are found, since little is known yet of what is among the best: they go by in small steps.
+        let step = first == 0 ? Self.firstRows : Self.blockRows
+        for start in stride(from: first, to: end, by: step) {
+          for i in candidates.indices {
+            candidates[i].prune()
+            asked[i].least = candidates[i].least
           }
-          candidates[i].prune()
+          var rows = part(start..<min(start + step, end), bias)
+          quantized_find(instructions.code, &rows, asked, Int32(asked.count), hits, &hitCounts)
+          for i in candidates.indices {
+            let width = 2 * asked[i].error
+            for hit in UnsafeBufferPointer(start: hits + i * Int(rows.count), count: Int(hitCounts[i])) {
+              let row = Int32(start) + hit.row
+              if isSettled(i, row) { continue }
+              candidates[i].consider(RowAddition(row: row, addition: 0), upper: hit.upper, width: width * norms.base[Int(row)])
+            }
+          }
         }
       }
     }
     return candidates.indices.map { candidates[$0].rows }
+  }
+
+  /// - Parameter range: it begins at a multiple of `QUANTIZED_PADDING`.
+  private func part(_ range: Range<Int>, _ bias: Matrix) -> quantized_rows {
+    let first = range.lowerBound
+    return quantized_rows(
+      values: values.base + first * paddedColumns, scales: scales.base + first, offsets: offsets.base + first, norms: norms.base + first,
+      bias: bias.pointer + first, count: Int32(range.count), columns: Int32(paddedColumns))
   }
 }
 
@@ -133,10 +152,11 @@ private struct AdditionsByBlock {
   }
 }
 
-/// Rows that may be among the `count` best of a query, as far as bounds of their scores tell.
+/// Known scores, and rows that may be among the `count` best of a query as far as bounds of their scores tell.
 private struct Candidates {
   private struct Candidate {
-    var row: RowAddition
+    /// Nil for a score that is known.
+    var row: RowAddition?
     var upper: Float
     var lower: Float
   }
@@ -144,7 +164,7 @@ private struct Candidates {
   let count: Int
   /// How far two sums of the same score may be apart by rounding.
   let rounding: Float
-  /// What an upper bound has to reach: `count` rows have a score of at least this.
+  /// What an upper bound has to reach: `count` scores are at least this.
   private(set) var least = -Float.infinity
   private var list: [Candidate] = []
   private var limit: Int
@@ -155,7 +175,7 @@ private struct Candidates {
     limit = count
   }
 
-  mutating func consider(_ row: RowAddition, upper: Float, width: Float) {
+  mutating func consider(_ row: RowAddition?, upper: Float, width: Float) {
     guard upper >= least, upper > -.infinity else { return }
     list.append(Candidate(row: row, upper: upper, lower: width.isFinite ? upper - width : -.infinity))
   }
@@ -195,7 +215,7 @@ private struct Candidates {
     mutating get {
       limit = count
       prune()
-      return list.map(\.row)
+      return list.compactMap(\.row)
     }
   }
 }

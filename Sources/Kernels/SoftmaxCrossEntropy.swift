@@ -1,3 +1,5 @@
+import CVectorKernels
+
 #if canImport(Glibc)
   import Glibc
 #else
@@ -8,6 +10,15 @@ extension Double {
   static func exponentialFunction(_ x: Double) -> Double { exp(x) }
 }
 
+/// x = e^(x − greatest), in one row.
+///
+/// - Returns: the greatest of the values that were there, and the sum of the new ones.
+func exponentialsLessGreatest(_ x: Matrix, row: Int, instructions: VectorInstructions) -> (greatest: Float, sum: Float) {
+  var greatest: Float = 0
+  let sum = exponentials(instructions.code, x.row(row), Int64(x.columns), &greatest)
+  return (greatest, sum)
+}
+
 /// Softmax cross-entropy of one block of rows, in place.
 ///
 /// - Parameters:
@@ -15,7 +26,7 @@ extension Double {
 ///   - targets: the target class of each row.
 ///   - weights: each row's weight; 0 leaves the row out.
 /// - Returns: Σ weight·(log Σ exp logits − logit of the target).
-public func softmaxCrossEntropy(_ logits: Matrix, targets: ArraySlice<Int32>, weights: ArraySlice<Float>) -> Double {
+public func softmaxCrossEntropy(_ logits: Matrix, targets: ArraySlice<Int32>, weights: ArraySlice<Float>, instructions: VectorInstructions = .best) -> Double {
   precondition(targets.count == logits.rows && weights.count == logits.rows)
   var loss = 0.0
   for i in 0..<logits.rows {
@@ -27,22 +38,8 @@ public func softmaxCrossEntropy(_ logits: Matrix, targets: ArraySlice<Int32>, we
       row.update(repeating: 0, count: logits.columns)
       continue
     }
-    var most = Vector(all: -Float.greatestFiniteMagnitude)
-    forEachVector(logits.columns & ~7) { j, _ in most = most.atLeast(load(row, j)) }
-    var greatest = most.greatest
-    for j in (logits.columns & ~7)..<logits.columns { greatest = max(greatest, row[j]) }
     let own = row[target]
-    var sums = Vector.zero
-    forEachVector(logits.columns & ~7) { j, _ in
-      let e = exponential(load(row, j) - greatest)
-      store(e, row, j)
-      sums += e
-    }
-    var sum = sums.total
-    for j in (logits.columns & ~7)..<logits.columns {
-      row[j] = exp(row[j] - greatest)
-      sum += row[j]
-    }
+    let (greatest, sum) = exponentialsLessGreatest(logits, row: i, instructions: instructions)
     loss += Double(weight) * (Double(log(sum)) + Double(greatest - own))
     let factor = weight / sum
     forEachVector(logits.columns) { j, lanes in store(load(row, j, lanes) * factor, row, j, lanes) }

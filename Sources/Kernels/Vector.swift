@@ -44,26 +44,11 @@ extension SIMD8<Float> {
   @inline(__always)
   func isLess(than other: Vector) -> SIMD8<Int32> { unsafeBitCast(self - other, to: SIMD8<Int32>.self) &>> 31 }
 
-  /// The greater of both, lane by lane.
-  @inline(__always)
-  func atLeast(_ other: Vector) -> Vector { isLess(than: other).choose(other, self) }
-
-  /// The lesser of both, lane by lane.
-  @inline(__always)
-  func atMost(_ other: Vector) -> Vector { other.isLess(than: self).choose(other, self) }
-
   @inline(__always)
   var total: Float {
     let four = lowHalf + highHalf
     let two = four.lowHalf + four.highHalf
     return two.x + two.y
-  }
-
-  @inline(__always)
-  var greatest: Float {
-    var greatest = self[0]
-    for lane in 1..<8 where self[lane] > greatest { greatest = self[lane] }
-    return greatest
   }
 }
 
@@ -116,29 +101,6 @@ public func logarithmOfOnePlus(_ x: SIMD8<Float>) -> SIMD8<Float> {
   p = p.adding(square, times: Vector(all: -0.5))
   return (r + p).adding(exponent, times: Vector(all: 0.693_359_375))
 }
-
-/// e^x, with a relative error under 2e-7; the polynomial of Cephes' `expf`. Arguments below −87 give (almost) 0, above 88 e^88.
-@inline(__always)
-func exponential(_ x: Vector) -> Vector {
-  let clamped = x.atLeast(Vector(all: -87.3)).atMost(Vector(all: 88))
-  let shifted = roundingShift.adding(clamped, times: Vector(all: 1.442_695_04))
-  let n = shifted - roundingShift
-  var r = clamped.adding(n, times: Vector(all: -0.693_359_375))
-  r = r.adding(n, times: Vector(all: 2.121_944_4e-4))
-  var p = Vector(all: 1.987_569_15e-4)
-  p = Vector(all: 1.398_199_95e-3).adding(p, times: r)
-  p = Vector(all: 8.333_451_9e-3).adding(p, times: r)
-  p = Vector(all: 4.166_579_6e-2).adding(p, times: r)
-  p = Vector(all: 1.666_666_55e-1).adding(p, times: r)
-  p = Vector(all: 5.000_000_1e-1).adding(p, times: r)
-  p = (r + 1).adding(p, times: r * r)
-  let exponent = (unsafeBitCast(shifted, to: SIMD8<Int32>.self) &<< 23) &+ (127 << 23)
-  return p * unsafeBitCast(exponent, to: Vector.self)
-}
-
-/// 1 / (1 + e^−x).
-@inline(__always)
-func logistic(_ x: Vector) -> Vector { 1 / (1 + exponential(-x)) }
 
 @inline(__always)
 func dot(_ a: Floats, _ b: Floats, _ count: Int) -> Float {

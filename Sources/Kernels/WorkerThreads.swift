@@ -14,6 +14,7 @@ public final class WorkerThreads: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private var threads: [pthread_t] = []
+  private var isStarted = false
   private var work: (@Sendable (Int) -> Void)?
   private var round = 0
   private var pending = 0
@@ -24,7 +25,6 @@ public final class WorkerThreads: @unchecked Sendable {
     self.count = max(1, count)
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(changed, nil)
-    for index in 0..<self.count - 1 { start(index + 1) }
   }
 
   /// Ends the threads. No `run` may be under way.
@@ -44,8 +44,13 @@ public final class WorkerThreads: @unchecked Sendable {
     changed.deallocate()
   }
 
-  /// Calls `body(0)` … `body(count − 1)`, one on each thread, and returns when all have returned.
+  /// Calls `body(0)` … `body(count − 1)`, one on each thread, and returns when all have returned. The first call starts the threads, with the
+  /// caller's scheduling.
   public func run(_ body: @escaping @Sendable (_ shard: Int) -> Void) {
+    if !isStarted {
+      isStarted = true
+      for index in 0..<count - 1 { start(index + 1) }
+    }
     guard !threads.isEmpty else {
       for shard in 0..<count { body(shard) }
       return

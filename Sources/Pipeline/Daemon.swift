@@ -87,14 +87,14 @@ public final class Daemon: Sendable {
       store: store, settings: live, metrics: metrics, logger: logger.for("housekeeping"), work: housekeepingWork)
     try run("ranker") { try ranker.run() }
     // Where cores are short, lists are to be fresh first: the learner samples what it has no time for.
-    try run("learner", niceness: 10) { try learner.run() }
+    try run("learner", priority: ThreadPriority(settings.learner.cpuPriority)) { try learner.run() }
     try run("ingest") { try ingest.run() }
     try run("housekeeping") { housekeeping.run() }
     try run("requests") { [requests] in requests.run() }
   }
 
-  private func run(_ name: String, niceness: Int = 0, _ body: @escaping @Sendable () throws -> Void) throws(SystemError) {
-    let thread = try DedicatedThread(name: name, niceness: niceness) { [weak self] in
+  private func run(_ name: String, priority: ThreadPriority = .normal, _ body: @escaping @Sendable () throws -> Void) throws(SystemError) {
+    let thread = try DedicatedThread(name: name, priority: priority) { [weak self] in
       do {
         useSingleThreadedProducts()
         try body()
@@ -231,6 +231,17 @@ public final class Daemon: Sendable {
     } catch {
       throw PipelineError(error)
     }
+  }
+}
+
+extension ThreadPriority {
+  fileprivate init(_ setting: Settings.CPUPriority) {
+    self =
+      switch setting {
+      case .normal: .normal
+      case .low: .low
+      case .idle: .idle
+      }
   }
 }
 

@@ -95,7 +95,11 @@ final class Ranking {
     }
     guard !candidates.isEmpty else { return ([], 0) }
     let step = try beginPublishing()
-    let requests = candidates.map { request($0.sequence?.interactions ?? []) }
+    let requests = candidates.map { candidate in
+      var request = request(candidate.sequence?.interactions ?? [])
+      request.likely = candidate.pool?.items.compactMap { catalogue.row(of: $0.rawValue) } ?? []
+      return request
+    }
     let lists = staleRanker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
     var publications: [Publication] = []
     var pools: [(user: String, pool: PoolRecord)] = []

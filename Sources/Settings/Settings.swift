@@ -171,9 +171,15 @@ public struct Settings: Sendable, Equatable {
     case pairwise, softmax
   }
 
+  /// What a thread gets where cores are short.
+  public enum CPUPriority: String, CaseIterable, Sendable {
+    case idle, low, normal
+  }
+
   /// The online learner.
   public struct Learner: Sendable, Equatable {
     public var threads = 1
+    public var cpuPriority = CPUPriority.idle
     public var stride = 256
     public var batchSize = 64
     public var windowInteractions = 100_000

@@ -57,6 +57,26 @@ struct DedicatedThreadTests {
     #expect(result.withLock { $0 } == 10_000)
   }
 
+  /// Policy and niceness as the kernel has them: fields 41 and 19 of proc_pid_stat(5), the second being the thread's name in brackets.
+  @Test(arguments: [(ThreadPriority.normal, policy: 0, niceness: 0), (.low, 0, 10), (.idle, 5, 0)])
+  func thePriorityIsTheThreadsAndThatOfThoseWhichItMakes(priority: ThreadPriority, policy: Int, niceness: Int) throws {
+    let found = Mutex<[[Int]]>([])
+    @Sendable func look() throws {
+      let fields = try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")
+      found.withLock { $0.append([Int(fields[38]) ?? -1, Int(fields[16]) ?? -1]) }
+    }
+    let before = try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")
+    let own = try #require(Int(before[16]))
+    let thread = try DedicatedThread(name: "prioritised", priority: priority) {
+      try look()
+      _ = try DedicatedThread(name: "its child") { try look() }.join()
+    }
+    #expect(try thread.join(timeout: .seconds(30)))
+    // Tests may themselves run nicely.
+    let expected = [policy, priority == .low ? niceness : own]
+    #expect(found.withLock { $0 } == [expected, expected])
+  }
+
   @Test func anImpossibleStackIsAnError() {
     let error = #expect(throws: SystemError.self) { try DedicatedThread(name: "tiny", stackBytes: 1) {} }
     #expect(error?.number == EINVAL)

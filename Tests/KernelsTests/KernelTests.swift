@@ -76,28 +76,50 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     expectClose(c.array, plain.array)
   }
 
-  @Test func exponentialIsAccurate() {
-    for start in stride(from: Float(-80), to: 80, by: 0.37) {
-      let x = Vector(0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.36) + start
-      let y = exponential(x)
-      for lane in 0..<8 {
-        let expected = Double.exponentialFunction(Double(x[lane]))
-        #expect(abs(Double(y[lane]) / expected - 1) < 4e-7)
-      }
+  @Test(arguments: VectorInstructions.ofThisMachine)
+  func exponentialsAreAccurate(instructions: VectorInstructions) {
+    for count in [1, 2, 15, 16, 17, 40, 1_000] {
+      let x = (0..<count).map { Float($0 * 37 % count) * -80 / Float(count) + 3 }
+      let row = Matrix(x, rows: 1, columns: count)
+      let result = exponentialsLessGreatest(row, row: 0, instructions: instructions)
+      #expect(result.greatest == 3)
+      for (found, x) in zip(row.array, x) { #expect(abs(Double(found) / Double.exponentialFunction(Double(x - 3)) - 1) < 4e-7) }
+      #expect(abs(result.sum / row.array.reduce(0, +) - 1) < 1e-5)
     }
-    #expect(exponential(Vector(repeating: -1000))[0] < 1e-37)
-    #expect(exponential(Vector(repeating: 1000))[0].isFinite)
+    let far = Matrix([-1_000, 0, -.infinity], rows: 1, columns: 3)
+    #expect(exponentialsLessGreatest(far, row: 0, instructions: instructions).sum == 1)
+    #expect(far[0, 0] < 1e-37 && far[0, 1] == 1 && far[0, 2] < 1e-37)
   }
 
-  @Test(arguments: [1, 3, 8, 13, 64])
-  func geluGradientAgreesWithFiniteDifferences(columns: Int) {
+  @Test(arguments: [1, 3, 16, 29, 64], VectorInstructions.ofThisMachine)
+  func geluIsItsFormula(columns: Int, instructions: VectorInstructions) {
+    var values = Values(UInt64(columns))
+    let x = values.matrix(3, columns)
+    scale(x, by: 4)
+    x[0, 0] = -60
+    x[2, columns - 1] = 60
+    let y = Matrix(rows: 3, columns: columns)
+    geluForward(y, x, instructions: instructions)
+    for (found, x) in zip(y.array, x.array) {
+      let inner = 2 * (2 / Double.pi).squareRoot() * (Double(x) + 0.044715 * Double(x) * Double(x) * Double(x))
+      let expected = Double(x) / (1 + Double.exponentialFunction(-inner))
+      #expect(abs(Double(found) - expected) < 1e-6 * max(1, abs(expected)))
+    }
+  }
+
+  @Test(arguments: [1, 3, 16, 29, 64], VectorInstructions.ofThisMachine)
+  func geluGradientAgreesWithFiniteDifferences(columns: Int, instructions: VectorInstructions) {
     var values = Values(UInt64(columns))
     let x = values.matrix(3, columns)
     let weights = values.matrix(3, columns)
     let y = Matrix(rows: 3, columns: columns)
     let dx = Matrix(rows: 3, columns: columns)
-    geluBackward(dx, weights, x)
-    expectClose(dx.array, slopes(x) { geluForward(y, x); return weighted(y, weights) }, tolerance: 2e-3)
+    geluBackward(dx, weights, x, instructions: instructions)
+    expectClose(dx.array, slopes(x) { geluForward(y, x, instructions: instructions); return weighted(y, weights) }, tolerance: 2e-3)
+    // In place, as the encoder has it.
+    let place = Matrix(weights.array, rows: 3, columns: columns)
+    geluBackward(place, place, x, instructions: instructions)
+    #expect(place.array == dx.array)
   }
 
   @Test(arguments: [1, 5, 8, 20, 64])
@@ -120,10 +142,11 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
 
   static let shapes: [(lengths: [Int], queries: [Int], heads: Int, d: Int)] = [
     ([3, 1, 9], [3, 1, 9], 2, 8), ([3, 1, 9], [1, 1, 1], 2, 8), ([17, 50], [17, 4], 2, 64), ([5, 2], [2, 0], 1, 12), ([20], [20], 4, 16),
+    ([33, 7], [33, 0], 1, 48),
   ]
 
-  @Test(arguments: 0..<5)
-  func attentionAgreesWithThePlainForm(index: Int) {
+  @Test(arguments: 0..<6, VectorInstructions.ofThisMachine)
+  func attentionAgreesWithThePlainForm(index: Int, instructions: VectorInstructions) {
     let shape = Self.shapes[index]
     var values = Values(UInt64(index))
     let sequences = PackedSequences(lengths: shape.lengths, queryCounts: shape.queries)
@@ -135,13 +158,13 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let probabilities = Matrix(rows: 1, columns: shape.heads * sequences.probabilityCount)
     attentionForward(
       fast, probabilities: probabilities, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences,
-      scratch: Matrix(rows: 1, columns: 64 * (shape.d / shape.heads + 1)))
+      scratch: Matrix(rows: 1, columns: attentionScratchCount(sequences, headSize: shape.d / shape.heads)), instructions: instructions)
     attentionReference(plain, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences)
     expectClose(fast.array, plain.array)
   }
 
-  @Test(arguments: [0, 1, 3])
-  func attentionGradientAgreesWithFiniteDifferences(index: Int) {
+  @Test(arguments: [0, 1, 3, 5], VectorInstructions.ofThisMachine)
+  func attentionGradientAgreesWithFiniteDifferences(index: Int, instructions: VectorInstructions) {
     let shape = Self.shapes[index]
     var values = Values(UInt64(index) + 7)
     let sequences = PackedSequences(lengths: shape.lengths, queryCounts: shape.queries)
@@ -149,32 +172,36 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let (q, k, v, weights) = (values.matrix(rows, d), values.matrix(tokens, d), values.matrix(tokens, d), values.matrix(rows, d))
     let y = Matrix(rows: rows, columns: d)
     let probabilities = Matrix(rows: 1, columns: shape.heads * sequences.probabilityCount)
-    let scratch = Matrix(rows: 1, columns: 64 * (d + 1))
+    let scratch = Matrix(rows: 1, columns: attentionScratchCount(sequences, headSize: d / shape.heads))
     func loss() -> Double {
-      attentionForward(y, probabilities: probabilities, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences, scratch: scratch)
+      attentionForward(
+        y, probabilities: probabilities, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences, scratch: scratch,
+        instructions: instructions)
       return weighted(y, weights)
     }
     _ = loss()
     let (dq, dk, dv) = (Matrix(rows: rows, columns: d), Matrix(rows: tokens, columns: d), Matrix(rows: tokens, columns: d))
+    // What was there is overwritten, also where nobody looks.
+    for gradient in [dq, dk, dv] { for j in 0..<d { gradient[gradient.rows - 1, j] = .nan } }
     attentionBackward(
       dq: dq, dk: dk, dv: dv, weights, probabilities: probabilities, q: q, k: k, v: v, headCount: shape.heads, sequences: sequences,
-      scratch: scratch)
+      scratch: scratch, instructions: instructions)
     expectClose(dq.array, slopes(q, loss), tolerance: 3e-3, "q")
     expectClose(dk.array, slopes(k, loss), tolerance: 3e-3, "k")
     expectClose(dv.array, slopes(v, loss), tolerance: 3e-3, "v")
   }
 
-  @Test(arguments: [2, 8, 13, 40])
-  func crossEntropyGradientAgreesWithFiniteDifferences(classes: Int) {
+  @Test(arguments: [2, 8, 13, 40], VectorInstructions.ofThisMachine)
+  func crossEntropyGradientAgreesWithFiniteDifferences(classes: Int, instructions: VectorInstructions) {
     var values = Values(UInt64(classes))
     let logits = values.matrix(3, classes)
     let targets = (0..<3).map { _ in Int32(values.next() % UInt64(classes)) }
     let weights: [Float] = [0.5, 0, 2]
     func loss() -> Double {
-      softmaxCrossEntropy(Matrix(logits.array, rows: 3, columns: classes), targets: targets[...], weights: weights[...])
+      softmaxCrossEntropy(Matrix(logits.array, rows: 3, columns: classes), targets: targets[...], weights: weights[...], instructions: instructions)
     }
     let gradient = Matrix(logits.array, rows: 3, columns: classes)
-    _ = softmaxCrossEntropy(gradient, targets: targets[...], weights: weights[...])
+    _ = softmaxCrossEntropy(gradient, targets: targets[...], weights: weights[...], instructions: instructions)
     expectClose(gradient.array, slopes(logits, loss), tolerance: 2e-3)
   }
 
@@ -236,23 +263,26 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let asked = values.matrix(queries, columns)
     if queries > 3 { for j in 0..<columns { asked[3, j] *= .leastNormalMagnitude } }
     if queries > 2 { zero(asked.rows(2..<3)) }
-    // Of every seventh row the score is another one, and every fifth may not be found.
+    // Of every seventh row the score is another one, of every eleventh it is known, and every fifth may not be found.
     let additions = (0..<queries).map { query in
-      stride(from: query % 3, to: rows, by: 7).filter { $0 % 5 != 0 }.map { RowAddition(row: Int32($0), addition: Float($0 % 13) - 6) }
+      stride(from: query % 3, to: rows, by: 7).filter { $0 % 5 != 0 && $0 % 11 != 0 }.map { RowAddition(row: Int32($0), addition: Float($0 % 13) - 6) }
+    }
+    let known = (0..<queries).map { query in
+      stride(from: 0, to: rows, by: 11).filter { $0 % 5 != 0 }.map { dot(asked, query, matrix, $0) + bias[0, $0] }
     }
     let found = QuantizedMatrix(matrix).search(
-      asked, bias: bias, count: 20, additions: additions, arena: Arena(), instructions: instructions
-    ) { query, row in row % 5 == 0 || (Int(row) >= query % 3 && (Int(row) - query % 3).isMultiple(of: 7)) }
+      asked, bias: bias, count: 20, known: known, additions: additions, arena: Arena(), instructions: instructions
+    ) { query, row in row % 5 == 0 || row % 11 == 0 || (Int(row) >= query % 3 && (Int(row) - query % 3).isMultiple(of: 7)) }
     for query in 0..<queries {
       let added = Dictionary(uniqueKeysWithValues: additions[query].map { (Int($0.row), $0.addition) })
       let scores = (0..<rows).map { row in
         row.isMultiple(of: 5) ? -.infinity : dot(asked, query, matrix, row) + bias[0, row] + (added[row] ?? 0)
       }
       let threshold = scores.filter(\.isFinite).sorted(by: >).prefix(20).last ?? 0
-      let expected = (0..<rows).filter { scores[$0] >= threshold }
+      let expected = (0..<rows).filter { scores[$0] >= threshold && $0 % 11 != 0 }
       let foundRows = Set(found[query].map { Int($0.row) })
       #expect(foundRows.count == found[query].count && foundRows.isSuperset(of: expected))
-      #expect(foundRows.allSatisfy { !$0.isMultiple(of: 5) })
+      #expect(foundRows.allSatisfy { !$0.isMultiple(of: 5) && !$0.isMultiple(of: 11) })
       for row in found[query] { #expect(row.addition == added[Int(row.row)] ?? 0) }
       // A query of zeros can't tell rows apart by their products.
       if rows > 1_000, query != 2 { #expect(foundRows.count < expected.count + 100, "of query \(query)") }
@@ -264,7 +294,7 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let matrix = values.matrix(20_000, 32)
     let asked = values.matrix(2, 32)
     let found = QuantizedMatrix(matrix).search(
-      asked, bias: Matrix(rows: 1, columns: 20_000), count: 10, additions: [[], []], arena: Arena()
+      asked, bias: Matrix(rows: 1, columns: 20_000), count: 10, known: [[], []], additions: [[], []], arena: Arena()
     ) { _, _ in false }
     for query in 0..<2 {
       #expect(found[query].count < 100)
@@ -312,4 +342,8 @@ extension SearchInstructions {
     case .vnni: [.plain, .avx2, .vnni]
     }
   }
+}
+
+extension VectorInstructions {
+  fileprivate static var ofThisMachine: [VectorInstructions] { best == .avx512 ? [.floor, .avx512] : [.floor] }
 }

@@ -7,7 +7,7 @@ extern "C" {
 #endif
 
 /// Rows that stand side by side, and what the number of rows is padded to a multiple of.
-enum { QUANTIZED_GROUP = 16, QUANTIZED_PADDING = 2 * QUANTIZED_GROUP };
+enum { QUANTIZED_GROUP = 16, QUANTIZED_PADDING = 4 * QUANTIZED_GROUP };
 
 /// Rows in 8 bits, each v̂ = scale·value. The rows of a group stand side by side, four columns of each in turn: value (row, column) is at
 /// ((row / 16)·columns / 4 + column / 4)·64 + (row % 16)·4 + column % 4. All but `bias` go on to a multiple of `QUANTIZED_PADDING` rows.

@@ -19,6 +19,9 @@ struct DropoutPlan: Sendable {
   var rate: Float
   var seed: UInt32
 
+  /// Of one part of a mini-batch: as the masks are by place in the part, each has its own.
+  func part(_ index: Int) -> DropoutPlan { DropoutPlan(rate: rate, seed: seed &+ UInt32(truncatingIfNeeded: index) &* 0x2545_F491) }
+
   func mask(site: Int) -> DropoutMask {
     var x = seed &+ UInt32(truncatingIfNeeded: site) &* 0x9E37_79B9
     x = (x ^ (x >> 16)) &* 0x85EB_CA6B
@@ -206,9 +209,7 @@ struct SequenceEncoder {
   }
 
   private func attentionScratch(_ sequences: PackedSequences, _ arena: Arena) -> Matrix {
-    let longest = (0..<sequences.count).map(sequences.length).max() ?? 0
-    let padded = (longest + 7) & ~7
-    return arena.matrix(1, padded * (configuration.hiddenSize / configuration.headCount + 1))
+    arena.matrix(1, attentionScratchCount(sequences, headSize: configuration.hiddenSize / configuration.headCount))
   }
 }
 

@@ -8,11 +8,14 @@ public struct RankingRequest: Sendable, Equatable {
   public var now: Int64?
   /// Rows that may not be in the list.
   public var excluded: [Int32]
+  /// Rows that are likely in the list, as those of the list before: with their scores the search finds fewer others. The list is the same.
+  public var likely: [Int32]
 
-  public init(events: [ItemEvent], now: Int64? = nil, excluded: [Int32] = []) {
+  public init(events: [ItemEvent], now: Int64? = nil, excluded: [Int32] = [], likely: [Int32] = []) {
     self.events = events
     self.now = now
     self.excluded = excluded
+    self.likely = likely
   }
 }
 
@@ -43,7 +46,7 @@ public final class TopKRanker {
   private let arena = Arena()
   private let encoderArena = Arena()
   private var collector = TopKCollector(k: 1)
-  /// What each user may not have, and what the neighbourhood adds to.
+  /// What each user may not have, and whose score or addition is known before the search.
   private var settled: [RowSet]
   /// Rows whose scores are in memory at a time where all are needed.
   private let tile = 2048
@@ -68,24 +71,31 @@ public final class TopKRanker {
     var result = [[RankedItem]](repeating: [], count: requests.count)
     for first in stride(from: 0, to: slots.count, by: searchedTogether) {
       let part = first..<min(first + searchedTogether, slots.count)
+      let hidden = hidden.rows(part)
       var marked: [[Int32]] = []
+      var known: [[RankedItem]] = []
       var additions: [[RowAddition]] = []
       for (i, slot) in slots[part].enumerated() {
-        var rows = requests[slot].excluded.filter { 0..<Int32(snapshot.rowCount) ~= $0 }
-        for row in rows { settled[i].insert(row) }
-        additions.append(boosts(contexts[first + i], snapshot).filter { !settled[i].contains($0.row) })
-        for added in additions[i] {
-          settled[i].insert(added.row)
-          rows.append(added.row)
+        var rows: [Int32] = []
+        func settle(_ row: Int32) -> Bool {
+          guard 0..<Int32(snapshot.rowCount) ~= row, !settled[i].contains(row) else { return false }
+          settled[i].insert(row)
+          rows.append(row)
+          return true
         }
+        for row in requests[slot].excluded { _ = settle(row) }
+        let boosts = boosts(contexts[part.lowerBound + i], snapshot)
+        known.append(
+          requests[slot].likely.filter(settle).map { RankedItem(row: $0, score: exactScore(hidden, i, $0, snapshot) + boost(of: $0, snapshot)) })
+        additions.append(boosts.filter { settle($0.row) })
         marked.append(rows)
       }
-      let hidden = hidden.rows(part)
-      let found = snapshot.quantized.search(hidden, bias: snapshot.bias, count: count, additions: additions, arena: arena) { i, row in
-        settled[i].contains(row)
-      }
+      let found = snapshot.quantized.search(
+        hidden, bias: snapshot.bias, count: count, known: known.map { $0.map(\.score) }, additions: additions, arena: arena
+      ) { i, row in settled[i].contains(row) }
       for (i, slot) in slots[part].enumerated() {
         collector.removeAll()
+        for item in known[i] { collector.offer(item.score, index: item.row) }
         for candidate in found[i] {
           collector.offer(exactScore(hidden, i, candidate.row, snapshot) + candidate.addition, index: candidate.row)
         }
@@ -177,7 +187,13 @@ public final class TopKRanker {
   private func boosts(_ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot) -> [RowAddition] {
     guard snapshot.neighborhood.capacity > 0 else { return [] }
     evidence.collect(snapshot, context: context.map(\.row))
-    return evidence.rows.map { RowAddition(row: $0, addition: snapshot.neighborhood.weights.score(evidence.features($0))) }
+    return evidence.rows.map { RowAddition(row: $0, addition: boost(of: $0, snapshot)) }
+  }
+
+  /// What the neighbourhood adds to a row's score, of the context that `boosts` was called for last.
+  private func boost(of row: Int32, _ snapshot: ModelSnapshot) -> Float {
+    guard snapshot.neighborhood.capacity > 0 else { return 0 }
+    return snapshot.neighborhood.weights.score(evidence.features(row))
   }
 
   /// - Returns: where the next tile goes on.

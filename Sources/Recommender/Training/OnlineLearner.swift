@@ -227,7 +227,7 @@ public final class OnlineLearner {
     while start < examples.count {
       let range = start..<min(start + configuration.batchSize, examples.count)
       fillPools(&examples, range)
-      let batches = builder.shards(examples[range], count: workers.count, using: &random)
+      let batches = builder.parts(examples[range], workers: workers.count, using: &random)
       let step = trainer.step(batches, using: &random)
       start = range.upperBound
       guard step.targets > 0 else { continue }

@@ -95,7 +95,10 @@ final class Trainer: @unchecked Sendable {
   /// One worker's memory.
   private final class Shard: @unchecked Sendable {
     // @unchecked: only its worker touches it, but for the sums, which the workers make over disjoint rows.
+    /// Of the tower's pass, which lasts for the step.
     let arena = Arena()
+    /// Of one batch.
+    let batchArena = Arena()
     let gradient: DenseParameters
     var dVectors = Matrix(rows: 0, columns: 0)
     var dBias = Matrix(rows: 1, columns: 0)
@@ -174,7 +177,7 @@ final class Trainer: @unchecked Sendable {
 
   /// One mini-batch. Deterministic: the same shards and the same random numbers give the same bits.
   ///
-  /// - Parameter batches: at most one for each worker.
+  /// - Parameter batches: the parts of the mini-batch; each worker takes its share of them, one after the other.
   func step(_ batches: [TrainingBatch], using random: inout Xoshiro256) -> StepReport {
     let (report, items, touchedAttributes) = accumulateGradients(batches, using: &random)
     guard report.targets > 0 else { return report }
@@ -207,17 +210,19 @@ final class Trainer: @unchecked Sendable {
     let logitBias = self.logitBias(items)
     workers.run { [self] index in
       prepare(shards[index], itemCount: items.rows.count)
-      guard index < batches.count else { return }
-      forwardAndBackward(
-        shards[index], batches[index], items, vectors: vectors, logitBias: logitBias, dropout: dropout, totalWeight: totalWeight,
-        preferenceWeight: preferenceWeight)
+      for part in stride(from: index, to: batches.count, by: workers.count) {
+        forwardAndBackward(
+          shards[index], batches[part], items, vectors: vectors, logitBias: logitBias, dropout: dropout?.part(part), totalWeight: totalWeight,
+          preferenceWeight: preferenceWeight)
+      }
     }
-    let touchedAttributes = reduceAndBackwardTower(items, batches: batches.count)
+    let used = min(batches.count, shards.count)
+    let touchedAttributes = reduceAndBackwardTower(items, shardsUsed: used)
 
     let first = shards[0]
-    report.crossEntropy = shards.prefix(batches.count).reduce(0) { $0 + $1.crossEntropy } / Double(totalWeight)
+    report.crossEntropy = shards.prefix(used).reduce(0) { $0 + $1.crossEntropy } / Double(totalWeight)
     report.preference =
-      preferenceWeight > 0 ? shards.prefix(batches.count).reduce(0) { $0 + $1.preference } / Double(preferenceWeight) : 0
+      preferenceWeight > 0 ? shards.prefix(used).reduce(0) { $0 + $1.preference } / Double(preferenceWeight) : 0
     let passes = shards.compactMap(\.tower)
     report.loadBalancing = passes.reduce(0) { $0 + $1.loadBalancingLoss * Double($1.vectors.rows) } / Double(items.rows.count)
     report.expertLoad = passes.first?.expertLoad ?? []
@@ -297,12 +302,12 @@ final class Trainer: @unchecked Sendable {
   /// Adds up the workers' gradients in the first shard, and takes the sum through the tower.
   ///
   /// - Returns: the attributes whose rows have a gradient.
-  private func reduceAndBackwardTower(_ items: StepItems, batches: Int) -> [Int32] {
+  private func reduceAndBackwardTower(_ items: StepItems, shardsUsed: Int) -> [Int32] {
     let count = items.rows.count
     let first = shards[0]
     workers.run { [self] index in
       let range = chunk(index, of: count)
-      for shard in shards[..<batches].dropFirst() {
+      for shard in shards[..<shardsUsed].dropFirst() {
         add(first.dVectors.rows(range), shard.dVectors.rows(range))
         add(first.dBias.columns(range), shard.dBias.columns(range))
       }
@@ -372,7 +377,8 @@ final class Trainer: @unchecked Sendable {
     _ shard: Shard, _ batch: TrainingBatch, _ items: StepItems, vectors: Matrix, logitBias: Matrix, dropout: DropoutPlan?,
     totalWeight: Float, preferenceWeight: Float
   ) {
-    let arena = shard.arena
+    let arena = shard.batchArena
+    arena.reset()
     let d = parameters.configuration.hiddenSize
     var input = batch.input
     input.items = input.items.map(items.index)
@@ -382,7 +388,7 @@ final class Trainer: @unchecked Sendable {
     let dHidden = arena.zeros(pass.hidden.rows, d)
     if objective.crossEntropyWeight > 0 {
       let weights = batch.weights.map { $0 * objective.crossEntropyWeight / totalWeight }
-      shard.crossEntropy =
+      shard.crossEntropy +=
         crossEntropy(
           shard, hidden: pass.hidden, dHidden: dHidden, vectors: vectors, logitBias: logitBias, targets: targets, weights: weights, items)
         * Double(totalWeight / objective.crossEntropyWeight)
@@ -404,7 +410,7 @@ final class Trainer: @unchecked Sendable {
     let dCandidates = shard.dVectors.rows(0..<items.candidateCount)
     let dBias = shard.dBias.columns(0..<items.candidateCount)
     let block = 64
-    let logits = shard.arena.matrix(min(block, hidden.rows), items.candidateCount)
+    let logits = shard.batchArena.matrix(min(block, hidden.rows), items.candidateCount)
     var loss = 0.0
     var start = 0
     while start < hidden.rows {
@@ -432,7 +438,7 @@ final class Trainer: @unchecked Sendable {
   ) {
     let loss = PreferenceLoss(form: objective.form, beta: objective.beta)
     let sequences = batch.input.sequences
-    let anchor = referenceHidden(batch, reference, dropout: dropout, arena: shard.arena)
+    let anchor = referenceHidden(batch, reference, dropout: dropout, arena: shard.batchArena)
     let weights = preferenceWeights(batch)
     for b in 0..<sequences.count where weights[b] > 0 {
       let query = sequences.queryOffsets[b + 1] - 1

@@ -23,10 +23,14 @@ struct BatchBuilder {
   /// How often the gap to the next interaction is hidden in training, since a published list does not know when it will be read.
   let gapHidingRate: Double
 
-  /// The batch of those examples, cut into `shards` parts of about equal length.
-  func shards(_ examples: ArraySlice<TrainingExample>, count: Int, using random: inout Xoshiro256) -> [TrainingBatch] {
+  /// Of a part: what a layer keeps for the backward pass then stays in a core's second cache.
+  private static let tokensPerPart = 512
+
+  /// The batch of those examples, cut into parts of about equal length: a multiple of `workers`, unless there are fewer sequences.
+  func parts(_ examples: ArraySlice<TrainingExample>, workers: Int, using random: inout Xoshiro256) -> [TrainingBatch] {
     let resolved = examples.compactMap { resolve($0, using: &random) }
     let total = resolved.reduce(0) { $0 + $1.rows.count - 1 }
+    let count = workers * max(1, (total + workers * Self.tokensPerPart - 1) / (workers * Self.tokensPerPart))
     var parts: [[Sequence]] = [[]]
     var tokens = 0
     for sequence in resolved {

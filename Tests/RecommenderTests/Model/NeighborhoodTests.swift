@@ -132,6 +132,9 @@ struct NeighborhoodTests {
       #expect(zip(lists[index], best).allSatisfy { abs($0.score - $1) < 1e-3 && abs($0.score - expected[$0.row]!) < 1e-3 })
       let target = lists[index][7].row
       #expect(ranker.ranks(of: [target], [request], snapshot: snapshot, lookup: subject.lookup) == [7])
+      var hinted = request
+      hinted.likely = lists[index].suffix(30).map(\.row) + Array(0..<20)
+      #expect(ranker.rank([hinted], count: 50, snapshot: snapshot, lookup: subject.lookup) == [lists[index]])
     }
   }
 

@@ -51,6 +51,22 @@ struct TopKRankerTests {
     }
   }
 
+  /// Rows of the list before, of a retired item, beyond the table, excluded ones, one twice: what is likely changes no list.
+  @Test func likelyRowsChangeNothing() {
+    let subject = Subject(items: 5_000, seed: 5)
+    let ranker = TopKRanker()
+    let lists = ranker.rank(subject.requests, count: 50, snapshot: subject.snapshot, lookup: subject.lookup)
+    let hinted = zip(subject.requests, lists).enumerated().map { index, pair in
+      var request = pair.0
+      let before = pair.1.map(\.row)
+      request.likely = [before, before.suffix(20) + [3, 9_999, -1, 7, 7], Array(0..<60), request.excluded][index % 4]
+      return request
+    }
+    for (list, expected) in zip(ranker.rank(hinted, count: 50, snapshot: subject.snapshot, lookup: subject.lookup), lists) {
+      #expect(list == expected)
+    }
+  }
+
   @Test(arguments: [(60, UInt64(1)), (2_048, 2), (2_049, 3), (5_000, 4)], [1, 10, 100])
   func theListIsTheTopOfASortOfAllScores(shape: (items: Int, seed: UInt64), count: Int) {
     let subject = Subject(items: shape.items, seed: shape.seed)

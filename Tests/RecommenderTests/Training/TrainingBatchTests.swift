@@ -22,7 +22,7 @@ struct TrainingBatchTests {
 
   private func batch(_ builder: BatchBuilder, _ examples: [TrainingExample], seed: UInt64 = 1) -> TrainingBatch {
     var random = Xoshiro256(seed: seed)
-    return builder.shards(examples[...], count: 1, using: &random)[0]
+    return builder.parts(examples[...], workers: 1, using: &random)[0]
   }
 
   private func events(_ items: [ItemNumber], types: [UInt8] = [], step: Int64 = 1_000) -> [ItemEvent] {
@@ -101,16 +101,17 @@ struct TrainingBatchTests {
     #expect(batch(builder(.hard), [many]).negatives == [[10, 15, 14, 13]], "no more of them than of those drawn")
   }
 
-  @Test(arguments: [2, 3])
-  func shardsHoldEverySequenceOnceAtAboutEqualLength(count: Int) {
+  @Test(arguments: [(60, workers: 2, parts: 2), (60, 3, 3), (400, 1, 3), (400, 2, 4), (2, 3, 2)])
+  func partsHoldEverySequenceOnceAtAboutEqualLength(exampleCount: Int, workers: Int, count: Int) {
     var random = Xoshiro256(seed: 2)
-    let examples = randomExamples(60, items: 20, using: &random)
-    let shards = builder().shards(examples[...], count: count, using: &random)
-    let whole = batch(builder(), examples)
-    #expect(shards.count == count)
-    #expect(shards.flatMap(\.targets) == whole.targets)
-    #expect(shards.flatMap(\.input.items) == whole.input.items)
-    let tokens = shards.map { $0.input.sequences.tokenCount }
-    #expect(tokens.max()! - tokens.min()! <= 12)
+    let examples = randomExamples(exampleCount, items: 20, using: &random)
+    let parts = builder().parts(examples[...], workers: workers, using: &random)
+    #expect(parts.count == count)
+    let resolved = examples.map { batch(builder(), [$0]) }
+    #expect(parts.flatMap(\.targets) == resolved.flatMap(\.targets))
+    #expect(parts.flatMap(\.input.items) == resolved.flatMap(\.input.items))
+    let tokens = parts.map { $0.input.sequences.tokenCount }
+    #expect(tokens.max()! <= 512 + 12)
+    if exampleCount > 2 { #expect(tokens.max()! - tokens.min()! <= 12) }
   }
 }

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// With which instructions a kernel runs: the same code, compiled for each. The floor is AVX2 and FMA on x86-64, and NEON on arm64.
+enum vector_instructions { VECTOR_FLOOR = 0, VECTOR_AVX512 = 1 };
+
+/// The best that this machine has.
+enum vector_instructions vector_best(void);
+
+/// One head of one sequence. Rows are `…_stride` floats apart.
+struct attention_head {
+  const float *q, *k, *v;
+  int64_t q_stride, k_stride, v_stride;
+  /// Keys, and how many of the last tokens have a query.
+  int32_t length, queries;
+  /// Of the head: columns of q, k and v.
+  int32_t size;
+};
+
+/// Floats between the probabilities of one query and those of the next.
+static inline int64_t attention_padded(int64_t length) { return (length + 15) / 16 * 16; }
+
+/// Floats that the scratch of a head takes.
+static inline int64_t attention_scratch(int64_t length, int64_t size) {
+  return size * attention_padded(length) + length * attention_padded(length) + 3 * length * attention_padded(size);
+}
+
+/// Causal softmax(q·kᵀ/√size)·v. `probabilities` is (queries, attention_padded(length)), with zeros behind each query's reach.
+void attention_forward(
+    enum vector_instructions instructions, const struct attention_head *head, float *output, int64_t output_stride, float *probabilities,
+    float *scratch);
+
+/// The gradients by q, k and v, which are overwritten; they lie as q, k and v do.
+void attention_backward(
+    enum vector_instructions instructions, const struct attention_head *head, const float *d_output, int64_t output_stride,
+    const float *probabilities, float *dq, float *dk, float *dv, float *scratch);
+
+/// y = GELU(x), the tanh approximation: x·σ(2·√(2/π)·(x + 0.044715·x³)). y may be x.
+void gelu_forward(enum vector_instructions instructions, float *y, const float *x, int64_t count);
+
+/// dx = dy·GELU′(x). dx may be dy.
+void gelu_backward(enum vector_instructions instructions, float *dx, const float *dy, const float *x, int64_t count);
+
+/// x = e^(x − greatest), in place, `greatest` being that of x.
+///
+/// Returns the sum of the new values.
+float exponentials(enum vector_instructions instructions, float *x, int64_t count, float *greatest);
+
+#ifdef __cplusplus
+}
+#endif
