@@ -14,7 +14,6 @@ public final class WorkerThreads: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private var threads: [pthread_t] = []
-  private var isStarted = false
   private var work: (@Sendable (Int) -> Void)?
   private var round = 0
   private var pending = 0
@@ -27,7 +26,7 @@ public final class WorkerThreads: @unchecked Sendable {
     pthread_cond_init(changed, nil)
   }
 
-  /// Ends the threads. No `run` may be under way.
+  /// Ends the threads; the next `run` starts others. No `run` may be under way.
   public func stop() {
     pthread_mutex_lock(mutex)
     stopping = true
@@ -35,6 +34,8 @@ public final class WorkerThreads: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
     for thread in threads { pthread_join(thread, nil) }
     threads = []
+    stopping = false
+    round = 0
   }
 
   deinit {
@@ -45,16 +46,10 @@ public final class WorkerThreads: @unchecked Sendable {
   }
 
   /// Calls `body(0)` … `body(count − 1)`, one on each thread, and returns when all have returned. The first call starts the threads, with the
-  /// caller's scheduling.
+  /// caller's priority.
   public func run(_ body: @escaping @Sendable (_ shard: Int) -> Void) {
-    if !isStarted {
-      isStarted = true
-      for index in 0..<count - 1 { start(index + 1) }
-    }
-    guard !threads.isEmpty else {
-      for shard in 0..<count { body(shard) }
-      return
-    }
+    guard count > 1 else { return body(0) }
+    if threads.isEmpty { for index in 1..<count { start(index) } }
     pthread_mutex_lock(mutex)
     work = body
     pending = threads.count

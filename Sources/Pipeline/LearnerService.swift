@@ -17,6 +17,9 @@ final class LearnerService {
   private let ranks: BoundedQueue<[(model: Int?, popularity: Int?)]>
   private let onSnapshot: () -> Void
   private var qualityGuard: QualityGuard
+  private var resumed = ContinuousClock.now
+  /// How late lists may be before the learner stands back.
+  private static let toleratedLateness = Duration.milliseconds(20)
 
   /// - Parameters:
   ///   - work: woken when the journal grew, closed to stop.
@@ -39,6 +42,9 @@ final class LearnerService {
 
   /// Learns until told to stop, then writes a last checkpoint.
   func run() throws {
+    // The threads that made the first snapshot do not have this one's priority.
+    learning.learner.stop()
+    learning.learner.betweenPieces = { [unowned self] in standBack() }
     defer { learning.learner.stop() }
     var lastStride = ContinuousClock.now
     var lastCheckpoint = ContinuousClock.now
@@ -67,6 +73,15 @@ final class LearnerService {
       }
     }
     try checkpoint()
+  }
+
+  /// Lets ranking catch up where cores are short, which no priority brings about by itself: two busy threads may share a core while another
+  /// one learns. It waits at most nine times as long as it worked, so that a tenth of a core is left for learning whatever comes.
+  private func standBack() {
+    let stopped = ContinuousClock.now
+    let longest = (stopped - resumed) * 9
+    while shared.lateness > Self.toleratedLateness, ContinuousClock.now - stopped < longest, !work.isClosed { work.wait(.milliseconds(2)) }
+    resumed = .now
   }
 
   private func publishSnapshot() {

@@ -84,8 +84,9 @@ final class RankerService {
   /// - Returns: whether there was anybody to rank.
   private func rank() throws -> Bool {
     let start = ContinuousClock.now
-    let (publications, ranked) = try ranking.rankStale(
+    let (publications, ranked, lateness) = try ranking.rankStale(
       snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970(), acknowledged: acknowledged)
+    shared.lateness = lateness
     guard ranked > 0 else { return false }
     acknowledged.removeAll(keepingCapacity: true)
     metrics.ranked(ranked, time: .now - start)

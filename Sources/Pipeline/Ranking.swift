@@ -74,10 +74,10 @@ final class Ranking {
   ///   - popular: the popular list's items, for those of whose history nothing is known.
   ///   - now: milliseconds since 1970.
   ///   - acknowledged: lists that the broker has, as in ``acknowledge(_:now:)``, noted in the same transaction if anybody is ranked.
-  /// - Returns: the lists, and how many users were ranked.
+  /// - Returns: the lists, how many users were ranked, and for how long the first of them had been due.
   func rankStale(
     snapshot: ModelSnapshot, popular: [StoredItemNumber], now: Int64, acknowledged: [Publication] = []
-  ) throws -> (publications: [Publication], ranked: Int) {
+  ) throws -> (publications: [Publication], ranked: Int, lateness: Duration) {
     let limit = settings.ranker.batchSize
     let candidates = try store.read { (transaction) throws(StateStoreError) in
       try catalogue.follow(transaction)
@@ -93,7 +93,7 @@ final class Ranking {
       }
       return candidates
     }
-    guard !candidates.isEmpty else { return ([], 0) }
+    guard let longestDue = candidates.first else { return ([], 0, .zero) }
     let step = try beginPublishing()
     let requests = candidates.map { candidate in
       var request = request(candidate.sequence?.interactions ?? [])
@@ -144,7 +144,7 @@ final class Ranking {
     }
     landed(acknowledged)
     for publication in publications { inFlight.insert(publication.user) }
-    return (publications, candidates.count)
+    return (publications, candidates.count, .milliseconds(max(0, now - longestDue.user.mark.dueTime)))
   }
 
   private func beginPublishing() throws(StateStoreError) -> UInt64 {
@@ -391,9 +391,16 @@ extension ModelSnapshot {
 /// What the services hand to each other: immutable values under a lock.
 final class SharedState: Sendable {
   private let snapshots: Mutex<ModelSnapshot>
+  private let milliseconds = Atomic<Int64>(0)
   private let popularItems = Mutex<(items: [StoredItemNumber], scores: [Float])>(([], []))
 
   init(snapshot: ModelSnapshot) { snapshots = Mutex(snapshot) }
+
+  /// For how long the first of the lists that were ranked last had been due.
+  var lateness: Duration {
+    get { .milliseconds(milliseconds.load(ordering: .relaxed)) }
+    set { milliseconds.store(newValue.wholeMilliseconds, ordering: .relaxed) }
+  }
 
   /// The newest policy.
   var snapshot: ModelSnapshot {

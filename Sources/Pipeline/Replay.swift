@@ -102,7 +102,7 @@ public final class Replay {
   private func rank() throws {
     let popular = ingest.quality.popularList(popularCount).items
     while true {
-      let (publications, ranked) = try ranking.rankStale(snapshot: learning.learner.snapshot, popular: popular, now: ingest.streamTime)
+      let (publications, ranked, _) = try ranking.rankStale(snapshot: learning.learner.snapshot, popular: popular, now: ingest.streamTime)
       try ranking.acknowledge(publications, now: ingest.streamTime)
       if ranked == 0 { return }
     }

@@ -96,6 +96,8 @@ public final class OnlineLearner {
   /// The catalogue that the snapshot was made of; nil when that is not known.
   private var snapshotRevision: UInt64?
   private let workers: WorkerThreads
+  /// Called between pieces of work, each of some ten milliseconds: whoever has something more urgent can hold the learner up here.
+  public var betweenPieces: () -> Void = {}
 
   public init(_ configuration: LearnerConfiguration) {
     self.configuration = configuration
@@ -112,7 +114,7 @@ public final class OnlineLearner {
     snapshot = trainer.snapshot(version: 0, neighborhood: neighborhood)
   }
 
-  /// Ends the worker threads.
+  /// Ends the worker threads; those of the next piece of work have the priority of the thread that does it.
   public func stop() { workers.stop() }
 
   /// Sequences of the journal to replay, the recent ones more often: the age is exponential with a mean of a third of the window.
@@ -184,6 +186,7 @@ public final class OnlineLearner {
       let sample =
         examples.count <= calibratedPerStride
         ? examples : (0..<calibratedPerStride).map { _ in examples[random.next(below: examples.count)] }
+      betweenPieces()
       neighborhood.weights = calibration.step(
         sample.map { ($0, weight($0)) }, recommendsSeen: configuration.recommendsSeen, snapshot: snapshot, lookup: catalogue.row(of:))
       snapshot = snapshot.with(neighborhood)
@@ -199,6 +202,7 @@ public final class OnlineLearner {
   public func refreshSnapshot() { makeSnapshot(version: snapshot.version) }
 
   private func makeSnapshot(version: UInt64) {
+    betweenPieces()
     trainer.followCatalogue()
     snapshot = trainer.snapshot(version: version, neighborhood: neighborhood)
     snapshotRevision = catalogue.revision
@@ -226,6 +230,7 @@ public final class OnlineLearner {
     var start = 0
     while start < examples.count {
       let range = start..<min(start + configuration.batchSize, examples.count)
+      betweenPieces()
       fillPools(&examples, range)
       let batches = builder.parts(examples[range], workers: workers.count, using: &random)
       let step = trainer.step(batches, using: &random)
