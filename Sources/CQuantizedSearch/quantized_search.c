@@ -62,42 +62,18 @@ INLINE void append(struct quantized_hit **next, int32_t first, uint32_t mask, co
   }
 }
 
-/// What a group has beside its values.
-struct group512 {
-  __m512 scales, offsets, norms, bias;
-};
-
-VNNI INLINE struct group512 load512(const struct quantized_rows *rows, int32_t group) {
+/// The upper bounds of a group's rows; of those beyond the last row without their bias.
+VNNI INLINE __m512 upper512(__m512i products, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query) {
   int32_t row = group * GROUP;
   __mmask16 valid = (__mmask16)((1u << rows_left(rows, group)) - 1);
-  return (struct group512){
-      _mm512_loadu_ps(rows->scales + row), _mm512_loadu_ps(rows->offsets + row), _mm512_loadu_ps(rows->norms + row),
-      valid == 0xFFFF ? _mm512_loadu_ps(rows->bias + row) : _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row)};
-}
-
-VNNI INLINE __m512 upper512(__m512i products, const struct group512 *group, const struct quantized_query *query) {
-  __m512 product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), group->scales, group->offsets);
-  return _mm512_fmadd_ps(group->norms, _mm512_set1_ps(query->error), _mm512_fmadd_ps(product, _mm512_set1_ps(query->scale), group->bias));
+  __m512 product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_loadu_ps(rows->scales + row), _mm512_loadu_ps(rows->offsets + row));
+  __m512 middle = _mm512_fmadd_ps(product, _mm512_set1_ps(query->scale), _mm512_maskz_loadu_ps(valid, rows->bias + row));
+  return _mm512_fmadd_ps(_mm512_loadu_ps(rows->norms + row), _mm512_set1_ps(query->error), middle);
 }
 
 /// Groups whose sums stay in registers together: with those of four queries half of the registers, so that a product need not wait for the
 /// one before.
 enum { TOGETHER = QUANTIZED_PADDING / GROUP };
-
-/// Not inlined, as few groups have a hit.
-VNNI static __attribute__((noinline)) struct quantized_hit *append512(
-    struct quantized_hit *next, int32_t first, uint64_t mask, __m512 a, __m512 b, __m512 c, __m512 d) {
-  float upper[TOGETHER * GROUP];
-  _mm512_storeu_ps(upper, a);
-  _mm512_storeu_ps(upper + GROUP, b);
-  _mm512_storeu_ps(upper + 2 * GROUP, c);
-  _mm512_storeu_ps(upper + 3 * GROUP, d);
-  for (; mask; mask &= mask - 1) {
-    int32_t i = __builtin_ctzll(mask);
-    *next++ = (struct quantized_hit){first + i, upper[i]};
-  }
-  return next;
-}
 
 /// So many groups against `count` queries, a constant from 1 to 4.
 VNNI INLINE void find512(
@@ -120,24 +96,29 @@ VNNI INLINE void find512(
       for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], four, x[g]);
     }
   }
-  uint64_t hits[4] = {0};
-  __m512 upper[4][TOGETHER];
-#pragma clang loop unroll(full)
-  for (int g = 0; g < TOGETHER; g++) {
-    struct group512 whole = load512(rows, group + g);
-#pragma clang loop unroll(full)
-    for (int q = 0; q < count; q++) {
-      upper[q][g] = upper512(sums[q][g], &whole, &queries[q]);
-      hits[q] |= (uint64_t)_mm512_cmp_ps_mask(upper[q][g], _mm512_set1_ps(queries[q].least), _CMP_NLT_UQ) << (g * GROUP);
-    }
-  }
   // What is beyond the rows is not below the threshold when a search begins, which is −∞.
   int32_t left = rows->count - group * GROUP;
   uint64_t valid = left < TOGETHER * GROUP ? (1ull << left) - 1 : ~0ull;
 #pragma clang loop unroll(full)
-  for (int q = 0; q < count; q++)
-    if (__builtin_expect((hits[q] & valid) != 0, 0))
-      next[q] = append512(next[q], group * GROUP, hits[q] & valid, upper[q][0], upper[q][1], upper[q][2], upper[q][3]);
+  for (int q = 0; q < count; q++) {
+    __m512 upper[TOGETHER], least = _mm512_set1_ps(queries[q].least);
+    uint64_t mask = 0;
+#pragma clang loop unroll(full)
+    for (int g = 0; g < TOGETHER; g++) {
+      upper[g] = upper512(sums[q][g], rows, group + g, &queries[q]);
+      mask |= (uint64_t)_mm512_cmp_ps_mask(upper[g], least, _CMP_NLT_UQ) << (g * GROUP);
+    }
+    mask &= valid;
+    if (__builtin_expect(mask != 0, 0)) {
+      float stored[TOGETHER * GROUP];
+#pragma clang loop unroll(full)
+      for (int g = 0; g < TOGETHER; g++) _mm512_storeu_ps(stored + g * GROUP, upper[g]);
+      for (; mask; mask &= mask - 1) {
+        int32_t i = __builtin_ctzll(mask);
+        *next[q]++ = (struct quantized_hit){group * GROUP + i, stored[i]};
+      }
+    }
+  }
 }
 
 VNNI static void find_vnni(
@@ -165,8 +146,9 @@ VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t gr
   __m512i sums = _mm512_setzero_si512();
   for (int32_t column = 0; column < rows->columns; column += 4)
     sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(four_values(query->values + column)), _mm512_loadu_si512(values + column * GROUP));
-  struct group512 whole = load512(rows, group);
-  _mm512_storeu_ps(upper, upper512(sums, &whole, query));
+  __m512 bounds = upper512(sums, rows, group, query);
+  __mmask16 valid = (__mmask16)((1u << rows_left(rows, group)) - 1);
+  _mm512_storeu_ps(upper, _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), valid, bounds));
 }
 
 /// Half a group against one query.

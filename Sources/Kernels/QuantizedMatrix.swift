@@ -8,7 +8,7 @@ import CQuantizedSearch
 ///     |h·v − ĥ·v̂| ≤ ‖h‖·‖v − v̂‖ + ‖h − ĥ‖·‖v̂‖ ≤ (‖h‖·r + ‖h − ĥ‖)·‖v̂‖,   r = max ‖v − v̂‖/‖v̂‖,
 ///
 /// so that no row above the threshold is missed; who asks computes the exact product of the few that are found
-/// (``search(_:bias:count:additions:arena:instructions:isSettled:)``).
+/// (``search(_:bias:count:known:additions:settled:arena:)``).
 public struct QuantizedMatrix: Sendable {
   public let rows: Int
   public let columns: Int
@@ -26,9 +26,11 @@ public struct QuantizedMatrix: Sendable {
   /// r.
   private(set) var relativeError: Float = 0
 
-  /// A query's values are in 1 … 127 around this, which stands for 0: the sum of two products of 7 and 8 bits fits in 16, which CPUs
-  /// without instructions of their own for it need. Of long rows they are fewer, so that a whole sum is under 2²².
-  private var zeroPoint: Int { min(64, (1 << 21) / (127 * max(1, columns))) }
+  /// A query's values are in 1 … 255 around this, which stands for 0. In 1 … 127 where the CPU has no instructions of its own for such products:
+  /// the sum of two of 7 and 8 bits fits in 16. Of long rows they are fewer, so that a whole sum is under 2²².
+  private var zeroPoint: Int { min(instructions == .vnni ? 128 : 64, (1 << 21) / (127 * max(1, columns))) }
+  /// By which products are computed.
+  let instructions: SearchInstructions
 
   final class ByteBuffer: @unchecked Sendable {
     // @unchecked: written by the initialiser alone.
@@ -42,8 +44,11 @@ public struct QuantizedMatrix: Sendable {
     deinit { base.deallocate() }
   }
 
-  /// - Parameter matrix: (rows, columns). A row that is not finite is found for every query.
-  public init(_ matrix: Matrix) {
+  /// - Parameters:
+  ///   - matrix: (rows, columns). A row that is not finite is found for every query.
+  ///   - instructions: the best that the machine has, but in a test.
+  public init(_ matrix: Matrix, instructions: SearchInstructions = .best) {
+    self.instructions = instructions
     rows = matrix.rows
     columns = matrix.columns
     let (group, padding) = (QUANTIZED_GROUP, QUANTIZED_PADDING)

@@ -25,15 +25,13 @@ extension QuantizedMatrix {
   ///   - count: how many of the best are wanted.
   ///   - known: of each query, scores of settled rows that are in its list if they are high enough. The higher they are, the fewer rows are found.
   ///   - additions: of each query, a row at most once.
+  ///   - settled: of each query, rows that have no place in its list, or are there with an addition or a known score.
   ///   - arena: for the rows that a block brings.
-  ///   - instructions: the best that the machine has, but in a test.
-  ///   - isSettled: whether a row has no place in a query's list, or is there with its addition or its known score.
   /// - Returns: in no order, with their additions, without those that are known.
   public func search(
-    _ queries: Matrix, bias: Matrix, count: Int, known: [[Float]], additions: [[RowAddition]], arena: Arena, instructions: SearchInstructions = .best,
-    isSettled: (_ query: Int, _ row: Int32) -> Bool
+    _ queries: Matrix, bias: Matrix, count: Int, known: [[Float]], additions: [[RowAddition]], settled: ArraySlice<RowSet>, arena: Arena
   ) -> [[RowAddition]] {
-    precondition(queries.columns == columns && bias.columns == rows && known.count == queries.rows && additions.count == queries.rows && count > 0)
+    precondition(queries.columns == columns && bias.columns == rows && known.count == queries.rows && additions.count == queries.rows && settled.count == queries.rows && count > 0)
     guard queries.rows > 0, rows > 0 else { return additions.map { _ in [] } }
     let query = quantize(queries)
     let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
@@ -73,12 +71,9 @@ extension QuantizedMatrix {
           var rows = part(start..<min(start + step, end), bias)
           quantized_find(instructions.code, &rows, asked, Int32(asked.count), hits, &hitCounts)
           for i in candidates.indices {
-            let width = 2 * asked[i].error
-            for hit in UnsafeBufferPointer(start: hits + i * Int(rows.count), count: Int(hitCounts[i])) {
-              let row = Int32(start) + hit.row
-              if isSettled(i, row) { continue }
-              candidates[i].consider(RowAddition(row: row, addition: 0), upper: hit.upper, width: width * norms.base[Int(row)])
-            }
+            candidates[i].consider(
+              UnsafeBufferPointer(start: hits + i * Int(rows.count), count: Int(hitCounts[i])), from: Int32(start), norms: norms.base,
+              width: 2 * asked[i].error, settled: settled[settled.startIndex + i])
           }
         }
       }
@@ -93,6 +88,21 @@ extension QuantizedMatrix {
       values: values.base + first * paddedColumns, scales: scales.base + first, offsets: offsets.base + first, norms: norms.base + first,
       bias: bias.pointer + first, count: Int32(range.count), columns: Int32(paddedColumns))
   }
+}
+
+/// Rows, a bit for each.
+public struct RowSet: Sendable {
+  private var words: [UInt64]
+
+  public init(capacity: Int) { words = Array(repeating: 0, count: (capacity + 63) / 64) }
+
+  public var capacity: Int { words.count * 64 }
+
+  public func contains(_ row: Int32) -> Bool { words[Int(row) >> 6] & Self.bit(row) != 0 }
+  public mutating func insert(_ row: Int32) { words[Int(row) >> 6] |= Self.bit(row) }
+  public mutating func remove(_ row: Int32) { words[Int(row) >> 6] &= ~Self.bit(row) }
+
+  private static func bit(_ row: Int32) -> UInt64 { 1 << UInt64(row & 63) }
 }
 
 /// By which instructions the products are computed.
@@ -180,6 +190,17 @@ private struct Candidates {
     list.append(Candidate(row: row, upper: upper, lower: width.isFinite ? upper - width : -.infinity))
   }
 
+  /// - Parameter first: the row that the hits count from.
+  mutating func consider(_ hits: UnsafeBufferPointer<quantized_hit>, from first: Int32, norms: Floats, width: Float, settled: RowSet) {
+    for hit in hits where hit.upper >= least && hit.upper > -.infinity {
+      let row = first + hit.row
+      if settled.contains(row) { continue }
+      let width = width * norms[Int(row)]
+      list.append(
+        Candidate(row: RowAddition(row: row, addition: 0), upper: hit.upper, lower: width.isFinite ? hit.upper - width : -.infinity))
+    }
+  }
+
   /// Drops those that can't be among the best any more, if that is worth the while.
   mutating func prune() {
     guard list.count > limit else { return }
@@ -198,13 +219,15 @@ private struct Candidates {
     }
     let width = (greatest - least) / 256
     guard width > 0, width.isFinite else { return -.infinity }
+    let reciprocal = 1 / width
+    guard reciprocal.isFinite else { return -.infinity }
     return withUnsafeTemporaryAllocation(of: Int32.self, capacity: 256) { counts in
       counts.initialize(repeating: 0)
-      for candidate in list where candidate.lower > -.infinity { counts[min(255, Int((candidate.lower - least) / width))] += 1 }
+      for candidate in list where candidate.lower > -.infinity { counts[min(255, Int((candidate.lower - least) * reciprocal))] += 1 }
       var rest = Int32(count)
       for interval in (0..<256).reversed() {
         rest -= counts[interval]
-        // Less than the interval's beginning by what the division rounds.
+        // Less than the interval's beginning by what the product rounds.
         if rest <= 0 { return least + width * (Float(interval) - 0.01) }
       }
       return -.infinity

@@ -270,9 +270,13 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let known = (0..<queries).map { query in
       stride(from: 0, to: rows, by: 11).filter { $0 % 5 != 0 }.map { dot(asked, query, matrix, $0) + bias[0, $0] }
     }
-    let found = QuantizedMatrix(matrix).search(
-      asked, bias: bias, count: 20, known: known, additions: additions, arena: Arena(), instructions: instructions
-    ) { query, row in row % 5 == 0 || row % 11 == 0 || (Int(row) >= query % 3 && (Int(row) - query % 3).isMultiple(of: 7)) }
+    let settled = (0..<queries).map { query in
+      var set = RowSet(capacity: rows)
+      for row in 0..<rows where row % 5 == 0 || row % 11 == 0 || (row >= query % 3 && (row - query % 3).isMultiple(of: 7)) { set.insert(Int32(row)) }
+      return set
+    }
+    let found = QuantizedMatrix(matrix, instructions: instructions).search(
+      asked, bias: bias, count: 20, known: known, additions: additions, settled: settled[...], arena: Arena())
     for query in 0..<queries {
       let added = Dictionary(uniqueKeysWithValues: additions[query].map { (Int($0.row), $0.addition) })
       let scores = (0..<rows).map { row in
@@ -294,8 +298,8 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let matrix = values.matrix(20_000, 32)
     let asked = values.matrix(2, 32)
     let found = QuantizedMatrix(matrix).search(
-      asked, bias: Matrix(rows: 1, columns: 20_000), count: 10, known: [[], []], additions: [[], []], arena: Arena()
-    ) { _, _ in false }
+      asked, bias: Matrix(rows: 1, columns: 20_000), count: 10, known: [[], []], additions: [[], []],
+      settled: [RowSet](repeating: RowSet(capacity: 20_000), count: 2)[...], arena: Arena())
     for query in 0..<2 {
       #expect(found[query].count < 100)
       var collector = TopKCollector(k: 10)

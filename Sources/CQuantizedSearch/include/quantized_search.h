@@ -25,7 +25,7 @@ struct quantized_rows {
 };
 
 struct quantized_query {
-  /// 0 … 127, so that the sum of two products fits in 16 bits.
+  /// 0 … 127 without VNNI, so that the sum of two products fits in 16 bits; else 0 … 255.
   const uint8_t *values;
   float scale;
   /// How far h·v is off at most, for each unit of ‖v̂‖.

@@ -91,8 +91,8 @@ public final class TopKRanker {
         marked.append(rows)
       }
       let found = snapshot.quantized.search(
-        hidden, bias: snapshot.bias, count: count, known: known.map { $0.map(\.score) }, additions: additions, arena: arena
-      ) { i, row in settled[i].contains(row) }
+        hidden, bias: snapshot.bias, count: count, known: known.map { $0.map(\.score) }, additions: additions,
+        settled: settled[..<part.count], arena: arena)
       for (i, slot) in slots[part].enumerated() {
         collector.removeAll()
         for item in known[i] { collector.offer(item.score, index: item.row) }
@@ -258,19 +258,4 @@ public final class TopKRanker {
     }
     return input
   }
-}
-
-/// Rows of the catalogue, a bit for each.
-private struct RowSet {
-  private var words: [UInt64]
-
-  init(capacity: Int) { words = Array(repeating: 0, count: (capacity + 63) / 64) }
-
-  var capacity: Int { words.count * 64 }
-
-  func contains(_ row: Int32) -> Bool { words[Int(row) >> 6] & Self.bit(row) != 0 }
-  mutating func insert(_ row: Int32) { words[Int(row) >> 6] |= Self.bit(row) }
-  mutating func remove(_ row: Int32) { words[Int(row) >> 6] &= ~Self.bit(row) }
-
-  private static func bit(_ row: Int32) -> UInt64 { 1 << UInt64(row & 63) }
 }
