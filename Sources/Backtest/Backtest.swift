@@ -34,6 +34,8 @@ public struct Backtest: Sendable {
   public var window: Int
   /// Interactions that recent popularity counts.
   public var popularityWindow: Int
+  /// Interactions by which items are popular for users of whom nothing is known.
+  public var guestWindow: Int
   /// Whether items that the user has seen may be recommended, and are scored.
   public var allowsRepeats: Bool
   /// The most passes over a history, and after how many without a gain on the validation items training stops.
@@ -47,7 +49,7 @@ public struct Backtest: Sendable {
 
   public init(
     plan: Plan, learner: LearnerConfiguration, stride: Int = 256, window: Int = 100_000, popularityWindow: Int = 10_000,
-    allowsRepeats: Bool = false, maximumEpochs: Int = 200, patience: Int = 5, seeds: [UInt64] = [], skipsBaselines: Bool = false,
+    guestWindow: Int = 40_000, allowsRepeats: Bool = false, maximumEpochs: Int = 200, patience: Int = 5, seeds: [UInt64] = [], skipsBaselines: Bool = false,
     onValidation: Bool = false
   ) {
     self.plan = plan
@@ -55,6 +57,7 @@ public struct Backtest: Sendable {
     self.stride = max(1, stride)
     self.window = max(1, window)
     self.popularityWindow = max(1, popularityWindow)
+    self.guestWindow = max(1, guestWindow)
     self.allowsRepeats = allowsRepeats
     self.maximumEpochs = max(1, maximumEpochs)
     self.patience = max(1, patience)

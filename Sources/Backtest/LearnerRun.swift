@@ -25,7 +25,7 @@ struct LearnerRun: ReplayedRun {
   private let learner: OnlineLearner
   private let ranker = TopKRanker()
   /// What users without history, or of whose history nothing is known, are given.
-  private var popularity: RecentPopularity
+  private var guests: RecentPopularity
   private var itemEvents: [Int32]
   /// All events learned from in their order: the window slides over its end.
   private var journal: [Int] = []
@@ -44,7 +44,7 @@ struct LearnerRun: ReplayedRun {
     self.seed = seed
     self.progress = progress
     self.learner = learner
-    popularity = RecentPopularity(window: backtest.popularityWindow)
+    guests = RecentPopularity(window: backtest.guestWindow)
     itemEvents = Array(repeating: 0, count: data.itemCount)
     for item in 0..<Int32(data.items?.count ?? 0) { data.describe(item, in: learner.catalogue) }
     // Leave-one-out hides events, not items: all of the catalogue compete.
@@ -166,7 +166,7 @@ struct LearnerRun: ReplayedRun {
   }
 
   private mutating func count(_ event: Int) {
-    popularity.observe(data.history.items[event])
+    guests.observe(data.history.items[event])
     itemEvents[Int(data.history.items[event])] += 1
   }
 
@@ -216,14 +216,14 @@ struct LearnerRun: ReplayedRun {
       for (index, event) in batch.enumerated() {
         // An item that came after the snapshot could not be in a list yet.
         let isRankable = 0..<Int32(learner.snapshot.rowCount) ~= targets[index] && !requests[index].excluded.contains(targets[index])
-        result.append(isRankable ? places[index] ?? popularRank(event) : nil)
+        result.append(isRankable ? places[index] ?? guestRank(event) : nil)
       }
     }
     return result
   }
 
-  private mutating func popularRank(_ event: RankingCase) -> Int? {
+  private mutating func guestRank(_ event: RankingCase) -> Int? {
     let excluded = backtest.allowsRepeats ? [] : event.items(data.history.items)
-    return popularity.rank(of: data.history.items[event.target], after: [], excluding: excluded)
+    return guests.rank(of: data.history.items[event.target], after: [], excluding: excluded)
   }
 }

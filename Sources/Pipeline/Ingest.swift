@@ -62,8 +62,10 @@ final class Ingest {
     types = try zip(settings.events.types, Self.typeCodes(store, settings)).map { ($1, excluding?.contains($0.name) ?? true) }
     share = UserShare(settings.learner.maxUserShare)
     retention = settings.store.unusedItemDays > 0 ? Int64(settings.store.unusedItemDays) * 86_400_000 : nil
-    quality = LiveQuality(window: settings.quality.windowEvents, popularityWindow: settings.quality.popularityWindowEvents)
-    try countPast(limit: settings.quality.popularityWindowEvents)
+    quality = LiveQuality(
+      window: settings.quality.windowEvents, popularityWindow: settings.quality.popularityWindowEvents,
+      guestWindow: settings.ranker.guestWindowEvents)
+    try countPast(limit: max(settings.quality.popularityWindowEvents, settings.ranker.guestWindowEvents))
   }
 
   /// The store's codes of `events.types`, in their order; new ones are given.

@@ -11,7 +11,7 @@ struct PrequentialCase: Sendable {
   var userInteractions: Int
   /// The target's place in the user's candidate pool; nil when it was not in it or there was none.
   var poolRank: Int?
-  /// False for a user without a pool: then the popular list was theirs.
+  /// False for a user without a pool: then the guests' list was theirs.
   var hadPool: Bool
   /// Items that may not be recommended to the user; nil when the target is one of them, so that no list could hold it.
   var excluded: [Int32]?
@@ -28,6 +28,8 @@ struct LiveQuality {
   /// Whether the item was anywhere in the user's candidate pool, for users that have one.
   private(set) var poolHits: SlidingMetrics
   private(set) var popularity: RecentPopularity
+  /// For those of whom nothing is known. A longer memory suits them better than it does the baseline for everybody.
+  private(set) var guests: RecentPopularity
   private var itemEvents: [UInt32] = []
 
   struct Pair {
@@ -46,12 +48,13 @@ struct LiveQuality {
   }
 
   /// - Parameters: windows in events.
-  init(window: Int, popularityWindow: Int) {
+  init(window: Int, popularityWindow: Int, guestWindow: Int) {
     all = Pair(window: window)
     newItems = Pair(window: window)
     newUsers = Pair(window: window)
     poolHits = SlidingMetrics(capacity: window)
     popularity = RecentPopularity(window: popularityWindow)
+    guests = RecentPopularity(window: guestWindow)
   }
 
   /// Scores the interaction, then counts it for popularity.
@@ -62,8 +65,9 @@ struct LiveQuality {
     let item = Int32(bitPattern: event.item.rawValue)
     var ranks: (model: Int?, popularity: Int?)?
     if let excluded = event.excluded {
-      let popular = popularity.count(of: item) > 0 ? popularity.rank(of: item, after: [], excluding: excluded[...]) : nil
-      let model = event.hadPool ? event.poolRank : popular
+      func rank(_ order: inout RecentPopularity) -> Int? { order.count(of: item) > 0 ? order.rank(of: item, after: [], excluding: excluded[...]) : nil }
+      let popular = rank(&popularity)
+      let model = event.hadPool ? event.poolRank : rank(&guests)
       all.record(model: model, popularity: popular)
       if event.hadPool { poolHits.record(rank: event.poolRank.map { _ in 0 }) }
       if events(of: event.item) <= Self.newUntil { newItems.record(model: model, popularity: popular) }
@@ -79,7 +83,9 @@ struct LiveQuality {
     let index = Int(item.rawValue)
     if index >= itemEvents.count { itemEvents.append(contentsOf: repeatElement(0, count: index + 1 - itemEvents.count)) }
     itemEvents[index] += 1
-    if !isRepeat { popularity.observe(Int32(bitPattern: item.rawValue)) }
+    if isRepeat { return }
+    popularity.observe(Int32(bitPattern: item.rawValue))
+    guests.observe(Int32(bitPattern: item.rawValue))
   }
 
   /// The interactions with an item that were seen.

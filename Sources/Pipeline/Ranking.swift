@@ -416,9 +416,9 @@ final class SharedState: Sendable {
 }
 
 extension LiveQuality {
-  /// The popular list of so many items.
+  /// The guests' list of so many items.
   func popularList(_ count: Int) -> (items: [StoredItemNumber], scores: [Float]) {
-    let items = popularity.top(count) { _ in true }
-    return (items.map { StoredItemNumber(rawValue: UInt32(bitPattern: $0)) }, items.map { Float(popularity.count(of: $0)) })
+    let items = guests.top(count) { _ in true }
+    return (items.map { StoredItemNumber(rawValue: UInt32(bitPattern: $0)) }, items.map { Float(guests.count(of: $0)) })
   }
 }

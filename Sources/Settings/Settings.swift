@@ -217,6 +217,7 @@ public struct Settings: Sendable, Equatable {
     public var maxAge = Duration.milliseconds(86_400_000)
     public var topK = 20
     public var guestKey = "_guest"
+    public var guestWindowEvents = 40_000
   }
 
   /// Business rules on what is published.

@@ -178,6 +178,9 @@ public enum SettingsSchema {
       "ranker.max_age_ms", \.ranker.maxAge, 1000...31_536_000_000, live: true,
       "Age at which a list is published again though it did not change."),
     .integer("ranker.top_k", \.ranker.topK, 1...1000, live: true, "Items in a published list."),
+    .integer(
+      "ranker.guest_window_events", \.ranker.guestWindowEvents, 1...100_000_000,
+      "Newest interactions by which items are popular for guests, and for users of whom nothing is known."),
     .text("ranker.guest_key", \.ranker.guestKey, allowed: "text; empty publishes none", "Key of the list for guests: the popular items.") {
       _ in
       true
@@ -191,7 +194,7 @@ public enum SettingsSchema {
     .integer("quality.window_events", \.quality.windowEvents, 1...100_000_000, "Scored interactions that the figures are over."),
     .integer(
       "quality.popularity_window_events", \.quality.popularityWindowEvents, 1...100_000_000,
-      "Interactions that the popularity beside it counts, which is also the list for guests."),
+      "Newest interactions that the popularity beside it counts."),
     .duration(
       "quality.log_interval_ms", \.quality.logInterval, 1000...86_400_000, live: true, "Time between two lines of figures in the log."),
 

@@ -65,8 +65,8 @@ struct BacktestCommand: ParsableCommand {
     let learner = LearnerConfiguration(settings, typeWeights: data.typeWeights(weights), modalities: data.modalities)
     let backtest = Backtest(
       plan: protocolPlan, learner: learner, stride: settings.learner.stride, window: settings.learner.windowInteractions,
-      popularityWindow: settings.quality.popularityWindowEvents, allowsRepeats: allowRepeats, maximumEpochs: epochs, patience: patience,
-      seeds: seed, skipsBaselines: !baselines, onValidation: onValidation)
+      popularityWindow: settings.quality.popularityWindowEvents, guestWindow: settings.ranker.guestWindowEvents, allowsRepeats: allowRepeats,
+      maximumEpochs: epochs, patience: patience, seeds: seed, skipsBaselines: !baselines, onValidation: onValidation)
     let others = try against.map { try RankFile(path: $0) }
     var report = try backtest.run(data, progress: progress.write)
     progress.finish()

@@ -11,6 +11,7 @@ struct LiveQualityTests {
   struct Plain {
     var window: Int
     var popularityWindow: Int
+    var guestWindow: Int
     var past: [UInt32] = []
     var ranks: [String: [(model: Int?, popularity: Int?)]] = ["all": [], "items": [], "users": []]
     var poolHits: [Bool] = []
@@ -18,13 +19,12 @@ struct LiveQualityTests {
     mutating func record(_ event: PrequentialCase) {
       let item = event.item.rawValue
       if let excluded = event.excluded {
-        var counts: [UInt32: Int] = [:]
-        for seen in past.suffix(popularityWindow) { counts[seen, default: 0] += 1 }
-        var popular: Int?
-        if let own = counts[item] {
-          popular = counts.count { $0.key != item && $0.value >= own && !excluded.contains(Int32($0.key)) }
+        func rank(_ window: Int) -> Int? {
+          var counts: [UInt32: Int] = [:]
+          for seen in past.suffix(window) { counts[seen, default: 0] += 1 }
+          return counts[item].map { own in counts.count { $0.key != item && $0.value >= own && !excluded.contains(Int32($0.key)) } }
         }
-        let pair = (model: event.hadPool ? event.poolRank : popular, popularity: popular)
+        let pair = (model: event.hadPool ? event.poolRank : rank(guestWindow), popularity: rank(popularityWindow))
         ranks["all"]!.append(pair)
         if event.hadPool { poolHits.append(event.poolRank != nil) }
         if past.count(where: { $0 == item }) <= 5 { ranks["items"]!.append(pair) }
@@ -42,8 +42,8 @@ struct LiveQualityTests {
   @Test(arguments: 0..<8)
   func everyFigureAgreesWithThePlainForm(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
-    var quality = LiveQuality(window: 40, popularityWindow: 60)
-    var plain = Plain(window: 40, popularityWindow: 60)
+    var quality = LiveQuality(window: 40, popularityWindow: 60, guestWindow: 110)
+    var plain = Plain(window: 40, popularityWindow: 60, guestWindow: 110)
     for step in 0..<300 {
       let item = UInt32(random.below(25) * random.below(3) / 2)
       let excluded = (0..<random.below(6)).map { _ in Int32(random.below(30)) }.filter { $0 != Int32(item) }
@@ -70,8 +70,8 @@ struct LiveQualityTests {
     #expect(plain.ranks["items"]!.count < plain.ranks["all"]!.count)
   }
 
-  @Test func thePopularListHasTheMostFrequentOfLate() {
-    var quality = LiveQuality(window: 10, popularityWindow: 6)
+  @Test func theGuestsListHasTheMostFrequentOfLate() {
+    var quality = LiveQuality(window: 10, popularityWindow: 2, guestWindow: 6)
     for item in [1, 1, 1, 1, 2, 2, 2, 3, 3, 4] as [UInt32] { quality.count(StoredItemNumber(rawValue: item)) }
     // 1 has left the window.
     let list = quality.popularList(2)
