@@ -41,12 +41,15 @@ struct NegativeSampler: Sendable {
     case .stochastic:
       guard rankTemperature > 0 else { return shuffledPrefix(pool.filter { !excluded($0) }, using: &random) }
       // Gumbel top-n: the n greatest of logit + Gumbel noise are a draw without replacement.
-      let keyed = pool.enumerated().compactMap { rank, row -> (key: Double, row: Int32)? in
-        guard !excluded(row) else { return nil }
+      var greatest: [(key: Double, row: Int32)] = []
+      for (rank, row) in pool.enumerated() where !excluded(row) {
         let uniform = max(random.nextUnit(), 0x1p-53)
-        return (-log(Double(rank + 1)) / Double(rankTemperature) - log(-log(uniform)), row)
+        let key = -log(Double(rank + 1)) / Double(rankTemperature) - log(-log(uniform))
+        guard let place = greatest.firstIndex(where: { $0.key < key }) ?? (greatest.count < count ? greatest.count : nil) else { continue }
+        greatest.insert((key, row), at: place)
+        if greatest.count > count { greatest.removeLast() }
       }
-      return keyed.sorted { $0.key > $1.key }.prefix(count).map(\.row)
+      return greatest.map(\.row)
     }
   }
 

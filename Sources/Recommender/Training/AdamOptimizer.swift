@@ -4,7 +4,7 @@ import Kernels
 /// count of updates of its own.
 final class AdamOptimizer {
   /// The moments of a table with sparse updates.
-  struct TableState {
+  struct TableState: Sendable {
     var firstMoment: Matrix
     var secondMoment: Matrix
     var steps: [UInt32]
@@ -63,17 +63,26 @@ final class AdamOptimizer {
     }
   }
 
-  /// Updates row rows[i] of a table with row i of the gradient, for i in `range`.
+  /// Updates row rows[i] of a table with row i of the gradient. No row may come twice. It is done by the workers, if there are any.
   static func updateRows(
-    _ table: Matrix, _ state: inout TableState, rows: [Int32], range: Range<Int>, gradient: Matrix, _ step: AdamStep
+    _ table: Matrix, _ state: inout TableState, rows: [Int32], gradient: Matrix, _ step: AdamStep, workers: WorkerThreads? = nil
   ) {
-    for i in range {
-      let row = Int(rows[i])
-      state.steps[row] += 1
-      adamUpdate(
-        table, firstMoment: state.firstMoment, secondMoment: state.secondMoment, row: row, gradient: gradient, gradientRow: i, step,
-        corrections: corrections(step, count: state.steps[row]))
+    for row in rows { state.steps[Int(row)] += 1 }
+    let state = state
+    @Sendable func update(_ range: Range<Int>) {
+      // Neighbouring rows mostly have the same count.
+      var known = (count: UInt32(0), corrections: (first: Float(0), second: Float(0)))
+      for i in range {
+        let row = Int(rows[i])
+        let count = state.steps[row]
+        if count != known.count { known = (count, corrections(step, count: count)) }
+        adamUpdate(
+          table, firstMoment: state.firstMoment, secondMoment: state.secondMoment, row: row, gradient: gradient, gradientRow: i, step,
+          corrections: known.corrections)
+      }
     }
+    guard let workers else { return update(0..<rows.count) }
+    workers.run { update(rows.count * $0 / workers.count..<rows.count * ($0 + 1) / workers.count) }
   }
 
   private static func corrections(_ step: AdamStep, count: UInt32) -> (first: Float, second: Float) {

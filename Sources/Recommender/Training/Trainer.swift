@@ -335,15 +335,15 @@ final class Trainer: @unchecked Sendable {
     optimizer.updateDense(parameters.dense, gradient: first.gradient, step)
     step.weightDecay = 0
     AdamOptimizer.updateRows(
-      parameters.itemEmbedding, &optimizer.embedding, rows: items.rows, range: 0..<items.rows.count, gradient: first.dVectors, step)
+      parameters.itemEmbedding, &optimizer.embedding, rows: items.rows, gradient: first.dVectors, step, workers: workers)
     let dBias = Matrix(first.dBias.buffer, rows: items.rows.count, columns: 1)
     step.learningRate *= Self.biasRate
     AdamOptimizer.updateRows(
-      parameters.itemBias, &optimizer.bias, rows: items.rows, range: 0..<items.rows.count, gradient: dBias, step)
+      parameters.itemBias, &optimizer.bias, rows: items.rows, gradient: dBias, step, workers: workers)
     step.learningRate = settings.learningRate
     for attribute in touchedAttributes {
       let row = first.dAttributes.rows(Int(attribute)..<Int(attribute) + 1)
-      AdamOptimizer.updateRows(parameters.attributeEmbedding, &optimizer.attributes, rows: [attribute], range: 0..<1, gradient: row, step)
+      AdamOptimizer.updateRows(parameters.attributeEmbedding, &optimizer.attributes, rows: [attribute], gradient: row, step)
     }
   }
 

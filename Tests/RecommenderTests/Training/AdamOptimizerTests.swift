@@ -19,7 +19,10 @@ struct AdamOptimizerTests {
     }
   }
 
-  @Test func sparseRowsFollowThePaperWithACountOfTheirOwn() {
+  @Test(arguments: [nil, 1, 3])
+  func sparseRowsFollowThePaperWithACountOfTheirOwn(threads: Int?) {
+    let workers = threads.map { WorkerThreads(count: $0) }
+    defer { workers?.stop() }
     var random = Xoshiro256(seed: 3)
     let table = Matrix.normal(6, 3, using: &random)
     var state = AdamOptimizer.TableState(rows: 6, columns: 3)
@@ -28,7 +31,7 @@ struct AdamOptimizerTests {
     for _ in 0..<40 {
       let rows = (0..<6).filter { _ in random.next(below: 3) == 0 }.shuffled(using: &random).map { Int32($0) }
       let gradient = Matrix.normal(rows.count, 3, using: &random)
-      AdamOptimizer.updateRows(table, &state, rows: rows, range: 0..<rows.count, gradient: gradient, AdamStep(learningRate: 0.05))
+      AdamOptimizer.updateRows(table, &state, rows: rows, gradient: gradient, AdamStep(learningRate: 0.05), workers: workers)
       for (i, row) in rows.enumerated() {
         for c in 0..<3 {
           let at = Int(row) * 3 + c
