@@ -91,6 +91,9 @@ func monotonicNow() -> Duration { now(CLOCK_MONOTONIC) }
 /// The time since the machine was started, suspensions included.
 func timeSinceBoot() -> Duration { now(CLOCK_BOOTTIME) }
 
+/// The processor time that the calling thread has had.
+public func threadProcessorTime() -> Duration { now(CLOCK_THREAD_CPUTIME_ID) }
+
 private func now(_ clock: clockid_t) -> Duration {
   var time = timespec()
   clock_gettime(clock, &time)

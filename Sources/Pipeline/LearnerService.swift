@@ -17,7 +17,8 @@ final class LearnerService {
   private let ranks: BoundedQueue<[(model: Int?, popularity: Int?)]>
   private let onSnapshot: () -> Void
   private var qualityGuard: QualityGuard
-  private var resumed = ContinuousClock.now
+  /// This thread's processor time when it last stood back.
+  private var processorTime = Duration.zero
   /// How late lists may be before the learner stands back.
   private static let toleratedLateness = Duration.milliseconds(20)
 
@@ -76,12 +77,12 @@ final class LearnerService {
   }
 
   /// Lets ranking catch up where cores are short, which no priority brings about by itself: two busy threads may share a core while another
-  /// one learns. It waits at most nine times as long as it worked, so that a tenth of a core is left for learning whatever comes.
+  /// one learns. It waits at most nine times as long as it computed, so that a tenth of a core is left for learning whatever comes.
   private func standBack() {
     let stopped = ContinuousClock.now
-    let longest = (stopped - resumed) * 9
+    let longest = (threadProcessorTime() - processorTime) * 9
     while shared.lateness > Self.toleratedLateness, ContinuousClock.now - stopped < longest, !work.isClosed { work.wait(.milliseconds(2)) }
-    resumed = .now
+    processorTime = threadProcessorTime()
   }
 
   private func publishSnapshot() {

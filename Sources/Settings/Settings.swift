@@ -179,7 +179,7 @@ public struct Settings: Sendable, Equatable {
   /// The online learner.
   public struct Learner: Sendable, Equatable {
     public var threads = 1
-    public var cpuPriority = CPUPriority.idle
+    public var cpuPriority = CPUPriority.low
     public var stride = 256
     public var batchSize = 64
     public var windowInteractions = 100_000
