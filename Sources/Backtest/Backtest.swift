@@ -49,8 +49,8 @@ public struct Backtest: Sendable {
 
   public init(
     plan: Plan, learner: LearnerConfiguration, stride: Int = 256, window: Int = 100_000, popularityWindow: Int = 10_000,
-    guestWindow: Int = 40_000, allowsRepeats: Bool = false, maximumEpochs: Int = 200, patience: Int = 5, seeds: [UInt64] = [], skipsBaselines: Bool = false,
-    onValidation: Bool = false
+    guestWindow: Int = 40_000, allowsRepeats: Bool = false, maximumEpochs: Int = 200, patience: Int = 5, seeds: [UInt64] = [],
+    skipsBaselines: Bool = false, onValidation: Bool = false
   ) {
     self.plan = plan
     self.learner = learner

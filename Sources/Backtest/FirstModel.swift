@@ -162,7 +162,8 @@ public struct FirstModel: Sendable {
     let backtest = Backtest(
       plan: .prequential(warmup: 1, block: .event), learner: learner.configuration, stride: settings.learner.stride,
       window: settings.learner.windowInteractions, popularityWindow: settings.quality.popularityWindowEvents,
-      guestWindow: settings.ranker.guestWindowEvents, allowsRepeats: settings.rules.excludeTypes != nil, maximumEpochs: maximumEpochs, patience: patience, skipsBaselines: true)
+      guestWindow: settings.ranker.guestWindowEvents, allowsRepeats: settings.rules.excludeTypes != nil, maximumEpochs: maximumEpochs,
+      patience: patience, skipsBaselines: true)
     var run = LearnerRun(backtest: backtest, learner: learner, data: data, seed: learner.configuration.seed, progress: progress)
     run.learn(history: data.history.chronologicalOrder().map { Int($0) }, validation: nil)
     return run.training

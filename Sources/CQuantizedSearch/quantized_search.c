@@ -55,19 +55,19 @@ INLINE int32_t four_values(const uint8_t *values) {
   return four;
 }
 
-INLINE void append(struct quantized_hit **next, int32_t first, uint32_t mask, const float *upper) {
+INLINE void append(struct quantized_hit **next, int32_t first, uint64_t mask, const float *upper) {
   for (; mask; mask &= mask - 1) {
-    int32_t i = __builtin_ctz(mask);
+    int32_t i = __builtin_ctzll(mask);
     *(*next)++ = (struct quantized_hit){first + i, upper[i]};
   }
 }
 
-/// The upper bounds of a group's rows; of those beyond the last row without their bias.
+/// The upper bounds of a group's rows, those beyond the last row being −∞.
 VNNI INLINE __m512 upper512(__m512i products, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query) {
   int32_t row = group * GROUP;
   __mmask16 valid = (__mmask16)((1u << rows_left(rows, group)) - 1);
   __m512 product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_loadu_ps(rows->scales + row), _mm512_loadu_ps(rows->offsets + row));
-  __m512 middle = _mm512_fmadd_ps(product, _mm512_set1_ps(query->scale), _mm512_maskz_loadu_ps(valid, rows->bias + row));
+  __m512 middle = _mm512_fmadd_ps(product, _mm512_set1_ps(query->scale), _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row));
   return _mm512_fmadd_ps(_mm512_loadu_ps(rows->norms + row), _mm512_set1_ps(query->error), middle);
 }
 
@@ -113,32 +113,25 @@ VNNI INLINE void find512(
       float stored[TOGETHER * GROUP];
 #pragma clang loop unroll(full)
       for (int g = 0; g < TOGETHER; g++) _mm512_storeu_ps(stored + g * GROUP, upper[g]);
-      for (; mask; mask &= mask - 1) {
-        int32_t i = __builtin_ctzll(mask);
-        *next[q]++ = (struct quantized_hit){group * GROUP + i, stored[i]};
-      }
+      append(&next[q], group * GROUP, mask, stored);
     }
   }
 }
 
 VNNI static void find_vnni(
     const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count, struct quantized_hit *hits, int32_t *counts) {
-  // Rows of 64 values that stay in the first cache while all queries pass by.
-  enum { CACHED = 256 / GROUP };
-  for (int32_t q = 0; q < query_count; q++) counts[q] = 0;
-  for (int32_t first = 0; first * GROUP < rows->count; first += CACHED)
-    for (int32_t q = 0; q < query_count; q += 4) {
-      int count = query_count - q < 4 ? query_count - q : 4;
-      struct quantized_hit *next[4];
-      for (int k = 0; k < count; k++) next[k] = hits + (int64_t)(q + k) * rows->count + counts[q + k];
-      for (int32_t group = first; group < first + CACHED && group * GROUP < rows->count; group += TOGETHER) switch (count) {
-          case 1: find512(rows, group, queries + q, 1, next); break;
-          case 2: find512(rows, group, queries + q, 2, next); break;
-          case 3: find512(rows, group, queries + q, 3, next); break;
-          default: find512(rows, group, queries + q, 4, next);
-        }
-      for (int k = 0; k < count; k++) counts[q + k] = (int32_t)(next[k] - (hits + (int64_t)(q + k) * rows->count));
-    }
+  for (int32_t q = 0; q < query_count; q += 4) {
+    int count = query_count - q < 4 ? query_count - q : 4;
+    struct quantized_hit *next[4];
+    for (int k = 0; k < count; k++) next[k] = hits + (int64_t)(q + k) * rows->count;
+    for (int32_t group = 0; group * GROUP < rows->count; group += TOGETHER) switch (count) {
+        case 1: find512(rows, group, queries + q, 1, next); break;
+        case 2: find512(rows, group, queries + q, 2, next); break;
+        case 3: find512(rows, group, queries + q, 3, next); break;
+        default: find512(rows, group, queries + q, 4, next);
+      }
+    for (int k = 0; k < count; k++) counts[q + k] = (int32_t)(next[k] - (hits + (int64_t)(q + k) * rows->count));
+  }
 }
 
 VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
@@ -146,9 +139,7 @@ VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t gr
   __m512i sums = _mm512_setzero_si512();
   for (int32_t column = 0; column < rows->columns; column += 4)
     sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(four_values(query->values + column)), _mm512_loadu_si512(values + column * GROUP));
-  __m512 bounds = upper512(sums, rows, group, query);
-  __mmask16 valid = (__mmask16)((1u << rows_left(rows, group)) - 1);
-  _mm512_storeu_ps(upper, _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), valid, bounds));
+  _mm512_storeu_ps(upper, upper512(sums, rows, group, query));
 }
 
 /// Half a group against one query.

@@ -32,18 +32,6 @@ public struct PackedSequences: Sendable {
   public var probabilityCount: Int { (0..<count).reduce(0) { $0 + queries($1) * Int(attention_padded(Int64(length($1)))) } }
 }
 
-/// With which instructions the kernels in C run: the same code, compiled for each.
-public enum VectorInstructions: CaseIterable, Sendable {
-  /// AVX2 and FMA on x86-64, NEON on arm64.
-  case floor
-  case avx512
-
-  /// Of the machine.
-  public static let best: VectorInstructions = vector_best() == VECTOR_AVX512 ? .avx512 : .floor
-
-  var code: vector_instructions { self == .avx512 ? VECTOR_AVX512 : VECTOR_FLOOR }
-}
-
 /// The floats that ``attentionForward(_:probabilities:q:k:v:headCount:sequences:scratch:instructions:)`` and its backward want as scratch.
 public func attentionScratchCount(_ sequences: PackedSequences, headSize: Int) -> Int {
   Int(attention_scratch(Int64((0..<sequences.count).map(sequences.length).max() ?? 0), Int64(headSize)))

@@ -31,7 +31,8 @@ extension QuantizedMatrix {
   public func search(
     _ queries: Matrix, bias: Matrix, count: Int, known: [[Float]], additions: [[RowAddition]], settled: ArraySlice<RowSet>, arena: Arena
   ) -> [[RowAddition]] {
-    precondition(queries.columns == columns && bias.columns == rows && known.count == queries.rows && additions.count == queries.rows && settled.count == queries.rows && count > 0)
+    precondition(queries.columns == columns && bias.columns == rows && count > 0)
+    precondition([known.count, additions.count, settled.count].allSatisfy { $0 == queries.rows })
     guard queries.rows > 0, rows > 0 else { return additions.map { _ in [] } }
     let query = quantize(queries)
     let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
@@ -192,12 +193,10 @@ private struct Candidates {
 
   /// - Parameter first: the row that the hits count from.
   mutating func consider(_ hits: UnsafeBufferPointer<quantized_hit>, from first: Int32, norms: Floats, width: Float, settled: RowSet) {
-    for hit in hits where hit.upper >= least && hit.upper > -.infinity {
+    for hit in hits where hit.upper >= least {
       let row = first + hit.row
       if settled.contains(row) { continue }
-      let width = width * norms[Int(row)]
-      list.append(
-        Candidate(row: RowAddition(row: row, addition: 0), upper: hit.upper, lower: width.isFinite ? hit.upper - width : -.infinity))
+      consider(RowAddition(row: row, addition: 0), upper: hit.upper, width: width * norms[Int(row)])
     }
   }
 

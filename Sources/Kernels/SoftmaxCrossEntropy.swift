@@ -26,7 +26,9 @@ func exponentialsLessGreatest(_ x: Matrix, row: Int, instructions: VectorInstruc
 ///   - targets: the target class of each row.
 ///   - weights: each row's weight; 0 leaves the row out.
 /// - Returns: Σ weight·(log Σ exp logits − logit of the target).
-public func softmaxCrossEntropy(_ logits: Matrix, targets: ArraySlice<Int32>, weights: ArraySlice<Float>, instructions: VectorInstructions = .best) -> Double {
+public func softmaxCrossEntropy(
+  _ logits: Matrix, targets: ArraySlice<Int32>, weights: ArraySlice<Float>, instructions: VectorInstructions = .best
+) -> Double {
   precondition(targets.count == logits.rows && weights.count == logits.rows)
   var loss = 0.0
   for i in 0..<logits.rows {

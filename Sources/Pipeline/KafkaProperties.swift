@@ -71,6 +71,7 @@ extension ClientObservers {
     return observers
   }
 
+  /// librdkafka's own lines, by their severity.
   static func logging(to logger: Logger) -> ClientObservers {
     ClientObservers(log: { line in
       let level: Logger.Level =

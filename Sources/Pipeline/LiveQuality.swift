@@ -65,7 +65,9 @@ struct LiveQuality {
     let item = Int32(bitPattern: event.item.rawValue)
     var ranks: (model: Int?, popularity: Int?)?
     if let excluded = event.excluded {
-      func rank(_ order: inout RecentPopularity) -> Int? { order.count(of: item) > 0 ? order.rank(of: item, after: [], excluding: excluded[...]) : nil }
+      func rank(_ order: inout RecentPopularity) -> Int? {
+        order.count(of: item) > 0 ? order.rank(of: item, after: [], excluding: excluded[...]) : nil
+      }
       let popular = rank(&popularity)
       let model = event.hadPool ? event.poolRank : rank(&guests)
       all.record(model: model, popularity: popular)

@@ -60,13 +60,16 @@ struct DedicatedThreadTests {
   /// Policy and niceness as the kernel has them: fields 41 and 19 of proc_pid_stat(5), the second being the thread's name in brackets.
   @Test(arguments: [(ThreadPriority.normal, policy: 0, niceness: 0), (.low, 0, 10), (.idle, 5, 0)])
   func thePriorityIsTheThreadsAndThatOfThoseWhichItMakes(priority: ThreadPriority, policy: Int, niceness: Int) throws {
-    let found = Mutex<[[Int]]>([])
-    @Sendable func look() throws {
+    @Sendable func scheduling() throws -> [Int?] {
       let fields = try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")
-      found.withLock { $0.append([Int(fields[38]) ?? -1, Int(fields[16]) ?? -1]) }
+      return [Int(fields[38]), Int(fields[16])]
     }
-    let before = try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")
-    let own = try #require(Int(before[16]))
+    let own = try scheduling()[1]
+    let found = Mutex<[[Int?]]>([])
+    @Sendable func look() throws {
+      let seen = try scheduling()
+      found.withLock { $0.append(seen) }
+    }
     let thread = try DedicatedThread(name: "prioritised", priority: priority) {
       try look()
       _ = try DedicatedThread(name: "its child") { try look() }.join()

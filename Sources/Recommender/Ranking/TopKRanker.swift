@@ -84,7 +84,7 @@ public final class TopKRanker {
           return true
         }
         for row in requests[slot].excluded { _ = settle(row) }
-        let boosts = boosts(contexts[part.lowerBound + i], snapshot)
+        let boosts = boosts(contexts[first + i], snapshot)
         known.append(
           requests[slot].likely.filter(settle).map { RankedItem(row: $0, score: exactScore(hidden, i, $0, snapshot) + boost(of: $0, snapshot)) })
         additions.append(boosts.filter { settle($0.row) })
