@@ -62,6 +62,9 @@ final class RankerService {
         } catch let error as StateStoreError where error.isOutOfRoom {
           standStill(error)
         }
+      } else {
+        // No list gets fresher by the learner's waiting.
+        shared.lateness = .zero
       }
       if isIdle {
         if pending.isEmpty { try work.wait(untilDue()) } else { settle(producer.poll(timeout: .milliseconds(2))) }

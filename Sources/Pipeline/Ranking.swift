@@ -391,15 +391,15 @@ extension ModelSnapshot {
 /// What the services hand to each other: immutable values under a lock.
 final class SharedState: Sendable {
   private let snapshots: Mutex<ModelSnapshot>
-  private let milliseconds = Atomic<Int64>(0)
+  private let latenessMilliseconds = Atomic<Int64>(0)
   private let popularItems = Mutex<(items: [StoredItemNumber], scores: [Float])>(([], []))
 
   init(snapshot: ModelSnapshot) { snapshots = Mutex(snapshot) }
 
-  /// For how long the first of the lists that were ranked last had been due.
+  /// For how long the first of the lists that were ranked last had been due; zero while none can be ranked.
   var lateness: Duration {
-    get { .milliseconds(milliseconds.load(ordering: .relaxed)) }
-    set { milliseconds.store(newValue.wholeMilliseconds, ordering: .relaxed) }
+    get { .milliseconds(latenessMilliseconds.load(ordering: .relaxed)) }
+    set { latenessMilliseconds.store(newValue.wholeMilliseconds, ordering: .relaxed) }
   }
 
   /// The newest policy.
