@@ -56,10 +56,10 @@ public final class MockCluster: @unchecked Sendable {
       rd_kafka_mock_partition_set_leader(cluster, partition.topic, partition.partition, Int32(broker)), "leader of \(partition)")
   }
 
-  /// Disconnects the clients of a broker (numbered from 1) and lets none in until it is up again.
-  public func setBroker(_ id: Int, up: Bool) throws(KafkaError) {
-    let code = up ? rd_kafka_mock_broker_set_up(cluster, Int32(id)) : rd_kafka_mock_broker_set_down(cluster, Int32(id))
-    try KafkaError.check(code, "broker \(id) \(up ? "up" : "down")")
+  /// Disconnects the clients of a broker (numbered from 1) and lets none in any more. There is no way back: its port may be another socket's
+  /// by then, on which librdkafka ends the process.
+  public func takeDown(broker id: Int) throws(KafkaError) {
+    try KafkaError.check(rd_kafka_mock_broker_set_down(cluster, Int32(id)), "broker \(id) down")
   }
 
   /// Lets each answer of a broker wait. It slows a client down without failing it.

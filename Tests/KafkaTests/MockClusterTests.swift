@@ -33,34 +33,6 @@ import TestSupport
     #expect(try admin.metadata(within: .seconds(10)).partitionCounts["t"] == 2)
   }
 
-  @Test func aBrokerGoingDownAndUpAgainCostsNoMessage() async throws {
-    let cluster = try MockCluster()
-    try cluster.createTopic("t", partitionCount: 1)
-    try produce(0..<3, cluster)
-    let recording = Recording()
-    let consumer = try Consumer(properties: consumerProperties(cluster))
-    defer { consumer.close(within: .seconds(5)) }
-    try consumer.assign([TopicPartition("t", 0): .beginning])
-    try await waitUntil("the first three") {
-      recording.poll(consumer)
-      return recording.messages.count == 3
-    }
-    try cluster.setBroker(1, up: false)
-    var errors: [KafkaError] = []
-    try await waitUntil("the loss is reported") {
-      errors += recording.poll(consumer).errors.map(\.error)
-      return !errors.isEmpty
-    }
-    #expect(errors.allSatisfy { $0.isRetriable && !$0.isFatal })
-    try cluster.setBroker(1, up: true)
-    try produce(3..<6, cluster)
-    try await waitUntil("the rest") {
-      recording.poll(consumer)
-      return recording.messages.count >= 6
-    }
-    #expect(recording.offsets == Array(0..<6))
-  }
-
   @Test func aRefusedCommitIsReportedAndTheConsumerGoesOn() async throws {
     let cluster = try MockCluster()
     try cluster.createTopic("t", partitionCount: 1)
@@ -138,7 +110,7 @@ import TestSupport
       recording.poll(consumer)
       return !recording.messages.isEmpty
     }
-    try cluster.setBroker(1, up: false)
+    try cluster.takeDown(broker: 1)
     let clock = ContinuousClock()
     let start = clock.now
     consumer.close(within: .milliseconds(500))

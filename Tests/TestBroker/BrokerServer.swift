@@ -94,20 +94,29 @@ extension Process {
   }
 }
 
-/// A TCP port on the loopback address that nobody listens on at the moment.
+/// The ports from which servers of tests get theirs: below those that Linux gives to outgoing connections, so that none takes a server's port
+/// before it listens or while it is started again.
+private let serverPorts = 12_000..<32_000
+private let portsTried = Atomic<Int>(Int.random(in: serverPorts))
+
+/// A TCP port on the loopback address that nobody listens on at the moment, another one at each call.
 public func freePort() throws -> Int {
+  for _ in serverPorts {
+    let port = serverPorts.lowerBound + portsTried.wrappingAdd(1, ordering: .relaxed).newValue % serverPorts.count
+    if try isFree(port) { return port }
+  }
+  throw POSIXError(.EADDRINUSE)
+}
+
+private func isFree(_ port: Int) throws -> Bool {
   let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
   guard descriptor >= 0 else { throw POSIXError(.init(rawValue: errno) ?? .EIO) }
   defer { close(descriptor) }
   var address = sockaddr_in()
   address.sin_family = sa_family_t(AF_INET)
   address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-  var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-  let bound = withUnsafeMutableBytes(of: &address) { bytes in
-    guard let pointer = bytes.baseAddress?.assumingMemoryBound(to: sockaddr.self) else { return Int32(-1) }
-    let result = bind(descriptor, pointer, size)
-    return result == 0 ? getsockname(descriptor, pointer, &size) : result
+  address.sin_port = in_port_t(port).bigEndian
+  return withUnsafeBytes(of: &address) { bytes in
+    bytes.baseAddress.map { bind(descriptor, $0.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count)) == 0 } ?? false
   }
-  guard bound == 0 else { throw POSIXError(.init(rawValue: errno) ?? .EIO) }
-  return Int(UInt16(bigEndian: address.sin_port))
 }
