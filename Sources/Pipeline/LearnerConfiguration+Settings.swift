@@ -17,7 +17,7 @@ extension LearnerConfiguration {
         maximumSequenceLength: model.maximumSequenceLength, expertCount: model.experts, expertsPerItem: model.expertsPerItem,
         modalities: (modalities ?? model.modalities).sorted { $0.key < $1.key }
           .map { ModelConfiguration.Modality(name: $0.key, dimension: $0.value) },
-        neighbourCount: model.neighbours),
+        neighbourCount: model.neighbours, contentNeighbourCount: model.contentNeighbours),
       objective: ObjectiveConfiguration(
         negatives: NegativeSampling(objective.negatives), negativesPerTarget: objective.negativesPerTarget,
         rankTemperature: Float(objective.poolTemperature), form: PreferenceForm(objective.lossForm), beta: Float(objective.beta),

@@ -59,8 +59,9 @@ final class LearnerService {
         publishSnapshot()
         lastStride = .now
         metrics.learned(progress, version: learning.learner.snapshot.version, backlog: try learning.backlog(), time: .now - start)
-      } else if isPartialDue, try learning.followCatalogue() {
+      } else if isPartialDue, try learning.followCatalogue() || (learning.learner.hasContentToRelate && !settings.learner.deterministic) {
         // New items are recommendable at once, before anything was learned of them.
+        if !settings.learner.deterministic { learning.learner.relateContent() }
         learning.learner.renewSnapshot()
         publishSnapshot()
         lastStride = .now

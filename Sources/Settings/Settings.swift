@@ -144,6 +144,7 @@ public struct Settings: Sendable, Equatable {
     public var expertsPerItem = 2
     public var loadBalancingWeight = 0.01
     public var neighbours = 256
+    public var contentNeighbours = 32
     /// Dimension of each named feature vector. One that is not named here is fixed by the first item that has it.
     public var modalities: [String: Int] = [:]
   }

@@ -105,6 +105,9 @@ public enum SettingsSchema {
     .integer(
       "model.neighbours", \.model.neighbours, 0...4096,
       "Neighbours that are counted of each item, 16 bytes for each that it has; 0 leaves the neighbourhood out."),
+    .integer(
+      "model.content_neighbours", \.model.contentNeighbours, 0...1024,
+      "Items of like content (model.modalities) that are kept of each item, 8 bytes each; 0 leaves them out."),
     .number("model.load_balancing_weight", \.model.loadBalancingWeight, 0...10, "Weight of the loss that keeps the experts evenly used."),
     modalities,
 

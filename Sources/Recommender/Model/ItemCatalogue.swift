@@ -18,6 +18,10 @@ public final class ItemCatalogue {
   private(set) var features: [Matrix]
   /// For each modality and row whether the content is there.
   private(set) var hasFeatures: [[Bool]]
+  /// For each modality and row one over the content's length; 0 where there is none.
+  private var inverseLengths: [[Float]]
+  /// For each row a hash of its item and that item's dense content; 0 where there is none.
+  private(set) var contentFingerprints: [UInt64] = []
   /// The embedded attributes of each row.
   private(set) var attributes: [[Int32]] = []
   /// The attributes' names in the order of their embeddings.
@@ -39,6 +43,7 @@ public final class ItemCatalogue {
     self.configuration = configuration
     features = configuration.modalities.map { Matrix(rows: 64, columns: $0.dimension) }
     hasFeatures = configuration.modalities.map { _ in [] }
+    inverseLengths = hasFeatures.map { _ in [] }
   }
 
   /// The row of an item; nil when it is not known or is retired.
@@ -74,7 +79,10 @@ public final class ItemCatalogue {
       let present = values.map { $0.count == features[modality].columns } ?? false
       hasFeatures[modality][index] = present
       for column in 0..<features[modality].columns { features[modality][index, column] = present ? values?[column] ?? 0 : 0 }
+      let length = dot(features[modality], index, features[modality], index).squareRoot()
+      inverseLengths[modality][index] = length > 0 ? 1 / length : 0
     }
+    contentFingerprints[index] = fingerprint(row: index, of: item)
     attributes[index] = configuration.usesAttributes ? names.compactMap(attribute) : []
     if !isNew, isDescribed(row: index) != wasDescribed { changedKinds.append(row) }
   }
@@ -87,7 +95,11 @@ public final class ItemCatalogue {
     owners[index] = nil
     rowOfNumber[Int(item)] = -1
     attributes[index] = []
-    for modality in hasFeatures.indices { hasFeatures[modality][index] = false }
+    contentFingerprints[index] = 0
+    for modality in hasFeatures.indices {
+      hasFeatures[modality][index] = false
+      inverseLengths[modality][index] = 0
+    }
     let hole = Int(positionInLive[index])
     let last = liveRows.removeLast()
     if last != row {
@@ -110,6 +122,37 @@ public final class ItemCatalogue {
 
   /// Whether a row has content that tells it apart before anything was learned of its ID.
   func isDescribed(row: Int) -> Bool { !attributes[row].isEmpty || hasFeatures.contains { $0[row] } }
+
+  /// The mean over the modalities of the cosine of two rows' content, 0 for one that either lacks.
+  ///
+  /// - Parameter result: (rows, others).
+  func contentSimilarities(of rows: [Int], to others: Range<Int>, into result: Matrix) {
+    zero(result)
+    for (modality, all) in features.enumerated() {
+      let own = Matrix(rows: rows.count, columns: all.columns)
+      gather(own, from: all, rows.map { Int32($0) })
+      let products = Matrix(rows: rows.count, columns: others.count)
+      multiply(products, own, all.rows(others), transposeB: true)
+      let scale = inverseLengths[modality]
+      for (i, row) in rows.enumerated() {
+        let share = scale[row] / Float(features.count)
+        for (j, other) in others.enumerated() { result[i, j] += products[i, j] * share * scale[other] }
+      }
+    }
+  }
+
+  /// FNV-1a over the item's number and the bits of its dense content.
+  private func fingerprint(row: Int, of item: ItemNumber) -> UInt64 {
+    guard hasFeatures.contains(where: { $0[row] }) else { return 0 }
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    func add(_ word: UInt32) { hash = (hash ^ UInt64(word)) &* 0x100_0000_01b3 }
+    add(item)
+    for (modality, values) in features.enumerated() where hasFeatures[modality][row] {
+      add(UInt32(modality))
+      for column in 0..<values.columns { add(values[row, column].bitPattern) }
+    }
+    return max(hash, 1)
+  }
 
   /// Fills an empty catalogue with the rows of a checkpoint, without content.
   ///
@@ -141,9 +184,11 @@ public final class ItemCatalogue {
     owners.append(contentsOf: repeatElement(nil, count: missing))
     attributes.append(contentsOf: repeatElement([], count: missing))
     positionInLive.append(contentsOf: repeatElement(-1, count: missing))
+    contentFingerprints.append(contentsOf: repeatElement(0, count: missing))
     for modality in features.indices {
       features[modality] = features[modality].grown(to: count)
       hasFeatures[modality].append(contentsOf: repeatElement(false, count: missing))
+      inverseLengths[modality].append(contentsOf: repeatElement(0, count: missing))
     }
   }
 }

@@ -20,6 +20,8 @@ public struct ModelConfiguration: Sendable, Equatable, Codable {
   public var usesAttributes: Bool
   /// Neighbours that are counted of each item (``Neighborhood``); 0 leaves the neighbourhood out.
   public var neighbourCount: Int
+  /// Items of like content that are kept of each item (``ContentNeighbors``), where there is a neighbourhood; 0 leaves them out.
+  public var contentNeighbourCount: Int
 
   public struct Modality: Sendable, Equatable, Codable {
     public var name: String
@@ -33,7 +35,7 @@ public struct ModelConfiguration: Sendable, Equatable, Codable {
   public init(
     hiddenSize: Int = 64, layerCount: Int = 2, headCount: Int = 2, innerSize: Int = 256, maximumSequenceLength: Int = 50,
     interactionTypeCount: Int = 16, expertCount: Int = 4, expertsPerItem: Int = 2, modalities: [Modality] = [], usesAttributes: Bool = true,
-    neighbourCount: Int = 0
+    neighbourCount: Int = 0, contentNeighbourCount: Int = 0
   ) {
     precondition(hiddenSize % headCount == 0, "the heads share the hidden size evenly")
     self.hiddenSize = hiddenSize
@@ -47,6 +49,7 @@ public struct ModelConfiguration: Sendable, Equatable, Codable {
     self.modalities = modalities
     self.usesAttributes = usesAttributes
     self.neighbourCount = neighbourCount
+    self.contentNeighbourCount = contentNeighbourCount
   }
 
   /// False when items are known by their ID alone.

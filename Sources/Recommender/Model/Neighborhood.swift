@@ -11,12 +11,13 @@ import Kernels
 ///
 ///     f(s, i) = h(s)·v(i) + b(i) + Σₖ wₖ·ψₖ(s, i)
 ///
-/// ψ being functions of five evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
+/// ψ being functions of six evidences for a candidate i from the last items j₀ (the newest), j₁, … of the context:
 /// - likeness Σₐ 0.5ᵃ·sim(jₐ, i), with sim = c / √(n(j)·n(i)) · c / (c + 1), c users having had both, n(i) users having had i;
 /// - co-occurrence Σₐ 0.8ᵃ·c / (n(jₐ) + 1), which remembers longer and does not make up for popularity;
 /// - transition Σₐ 0.5ᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j;
 /// - two steps Σⱼ co-occurrence(j)·c(j, i) / (n(j) + 1) over the items j that co-occur most with the context: what goes with what goes with
 ///   it, for an i that the context's own items were never seen with;
+/// - content Σₐ 0.5ᵃ·m(jₐ, i), m being the margin of ``ContentNeighbors``, which needs no count of i;
 /// - repetition, for an i of the context: that it is there, that it is the newest, how often it was come back to. It stands in place
 ///   of the others, for which the user's own counts would speak, and matters where seen items may be recommended again.
 ///
@@ -28,12 +29,12 @@ import Kernels
 public struct Neighborhood: Sendable, Equatable {
   /// ψ of a candidate; the lanes beyond ``featureCount`` are 0.
   typealias Features = SIMD16<Float>
-  static let featureCount = 11
+  static let featureCount = 14
 
   /// How far the evidence is trusted.
   struct Weights: Sendable, Equatable {
     /// w.
-    var features = Features(0.25, 0.25, 0, 0, 0.25, 0.25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    var features = Features(0.25, 0.25, 0, 0, 0.25, 0.25, 0, 0, 0.25, 0, 0, 0, 0, 0, 0, 0)
     /// τ: what the whole score is to be multiplied by for its softmax to be calibrated. It leaves the ranking as it is.
     var scale: Float = 1
     /// Steps of the calibration so far.
@@ -65,6 +66,7 @@ public struct Neighborhood: Sendable, Equatable {
   private(set) var users: [Float] = []
   private(set) var together: BoundedCountTable
   private(set) var next: BoundedCountTable
+  private(set) var content: ContentNeighbors
 
   /// Counts by row and item number, at most `capacity` for each row. A row is as long as it needs to be, and copied only when it changes.
   struct BoundedCountTable: Sendable, Equatable {
@@ -106,15 +108,17 @@ public struct Neighborhood: Sendable, Equatable {
     }
   }
 
-  init(capacity: Int) {
+  init(capacity: Int, contentCapacity: Int = 0) {
     self.capacity = capacity
     together = BoundedCountTable(capacity: capacity)
     next = BoundedCountTable(capacity: capacity)
+    content = ContentNeighbors(capacity: contentCapacity)
   }
 
   /// As a checkpoint has it.
   init(
-    capacity: Int, weights: Weights, owners: [ItemNumber?], users: [Float], together: BoundedCountTable, next: BoundedCountTable
+    capacity: Int, weights: Weights, owners: [ItemNumber?], users: [Float], together: BoundedCountTable, next: BoundedCountTable,
+    content: ContentNeighbors
   ) {
     self.capacity = capacity
     self.weights = weights
@@ -122,6 +126,17 @@ public struct Neighborhood: Sendable, Equatable {
     self.users = users
     self.together = together
     self.next = next
+    self.content = content
+  }
+
+  func hasContentToRelate(_ catalogue: ItemCatalogue) -> Bool { capacity > 0 && content.isBehind(catalogue) }
+
+  /// Relates items whose description is new to those with like content: see ``ContentNeighbors/relate(_:multiplications:between:)``.
+  mutating func relate(_ catalogue: ItemCatalogue, multiplications: Int, between: () -> Void) {
+    guard capacity > 0 else { return }
+    for row in content.relate(catalogue, multiplications: multiplications, between: between) {
+      if let item = catalogue.owners[Int(row)] { _ = claim(item, catalogue) }
+    }
   }
 
   /// Counts one interaction: the last of `items`, after those before it.
@@ -173,8 +188,8 @@ public struct Neighborhood: Sendable, Equatable {
 
   /// The candidates that a context points to. One thread owns it: it keeps scratch memory.
   final class Evidence {
-    /// Likeness, co-occurrence, transition and two steps of each row.
-    private var evidence: [SIMD4<Float>] = []
+    /// Of each row likeness, co-occurrence, transition, two steps, content, and content over 1 + the item's users.
+    private var evidence: [SIMD8<Float>] = []
     private var occurrences: [Float] = []
     private var newest: Int32?
     private var middle = TopKCollector(k: Neighborhood.middleCount)
@@ -214,11 +229,16 @@ public struct Neighborhood: Sendable, Equatable {
           guard let other = candidate(entry.item) else { continue }
           let count = entry.count
           let norm = (max(1, users[row]) * max(1, users[other])).squareRoot()
-          add([weight * count * count / ((count + 1) * norm), slowWeight * count / (users[row] + 1), 0, 0], to: other)
+          add([weight * count * count / ((count + 1) * norm), slowWeight * count / (users[row] + 1), 0, 0, 0, 0, 0, 0], to: other)
         }
         for entry in neighborhood.next.rows[row] {
           guard let other = candidate(entry.item) else { continue }
-          add([0, 0, weight * entry.count / (users[row] + 1), 0], to: other)
+          add([0, 0, weight * entry.count / (users[row] + 1), 0, 0, 0, 0, 0], to: other)
+        }
+        guard row < neighborhood.content.lists.count else { continue }
+        for (item, margin) in neighborhood.content.margins(of: row) where margin > 0 {
+          guard let other = candidate(item) else { continue }
+          add([0, 0, 0, 0, weight * margin, weight * margin / (users[other] + 1), 0, 0], to: other)
         }
       }
       middle.removeAll()
@@ -227,7 +247,7 @@ public struct Neighborhood: Sendable, Equatable {
         let share = together / (users[Int(row)] + 1)
         for entry in neighborhood.together.rows[Int(row)] {
           guard let other = candidate(entry.item) else { continue }
-          add([0, 0, 0, share * entry.count], to: other)
+          add([0, 0, 0, share * entry.count, 0, 0, 0, 0], to: other)
         }
       }
     }
@@ -236,17 +256,20 @@ public struct Neighborhood: Sendable, Equatable {
     func features(_ row: Int32) -> Features {
       let index = Int(row)
       var scaled = SIMD8<Float>.zero
-      scaled.evenHalf = evidence[index] * 10
-      scaled.oddHalf = evidence[index] * 100
+      scaled.evenHalf = evidence[index].lowHalf * 10
+      scaled.oddHalf = evidence[index].lowHalf * 100
       var features = Features(lowHalf: logarithmOfOnePlus(scaled), highHalf: .zero)
+      features[8] = evidence[index][4].squareRoot()
+      features[9] = evidence[index][4]
+      features[10] = evidence[index][5]
       guard occurrences[index] > 0 else { return features }
-      features[8] = 1
-      features[9] = row == newest ? 1 : 0
-      features[10] = log(occurrences[index])
+      features[11] = 1
+      features[12] = row == newest ? 1 : 0
+      features[13] = log(occurrences[index])
       return features
     }
 
-    private func add(_ more: SIMD4<Float>, to row: Int) {
+    private func add(_ more: SIMD8<Float>, to row: Int) {
       if evidence[row] == .zero, occurrences[row] == 0 { rows.append(Int32(row)) }
       evidence[row] += more
     }

@@ -4,7 +4,7 @@ import Kernels
 /// A checkpoint is a safetensors file with everything that learning goes on from: parameters, both moments, the reference, the reservoir,
 /// the random numbers' state, the cursor. `train, stop, restart, train` then equals `train`, bit for bit.
 extension OnlineLearner {
-  static let formatVersion = "2"
+  static let formatVersion = "3"
   private static let free = ItemNumber.max
   private static let checksumKey = "checksum"
 
@@ -63,6 +63,11 @@ extension OnlineLearner {
       file.set("neighborhood.\(name).items", "U32", shape: [entries.count], entries.map(\.item))
       file.set("neighborhood.\(name).counts", "F32", shape: [entries.count], entries.map(\.count))
     }
+    let alike = neighborhood.content.lists.flatMap { $0 }
+    file.set("content.fingerprints", "U64", shape: [neighborhood.content.fingerprints.count], neighborhood.content.fingerprints)
+    file.set("content.used", "I32", shape: [neighborhood.content.lists.count], neighborhood.content.lists.map { Int32($0.count) })
+    file.set("content.items", "U32", shape: [alike.count], alike.map(\.item))
+    file.set("content.similarities", "F32", shape: [alike.count], alike.map(\.similarity))
     Self.set(reservoir.examples, in: &file)
     file.metadata[Self.checksumKey] = String(file.checksum(without: Self.checksumKey))
     return try file.encoded()
@@ -141,7 +146,7 @@ extension OnlineLearner {
     let optimizer = trainer.optimizer
     let reservoirRead = try Self.reservoir(file, capacity: configuration.reservoirSize)
     let reference = try Self.reference(file, configuration.model)
-    let neighborhoodRead = try Self.neighborhood(file, capacity: configuration.model.neighbourCount)
+    let neighborhoodRead = try Self.neighborhood(file, configuration.model)
     guard let generator = Xoshiro256(state: try file.values("random.state", "U64", as: UInt64.self)) else {
       throw Safetensors.FormatError(description: "the random numbers' state is damaged")
     }
@@ -237,25 +242,39 @@ extension OnlineLearner {
     return examples
   }
 
-  private static func neighborhood(_ file: Safetensors, capacity: Int) throws(Safetensors.FormatError) -> Neighborhood {
+  private static func neighborhood(_ file: Safetensors, _ model: ModelConfiguration) throws(Safetensors.FormatError) -> Neighborhood {
+    let capacity = model.neighbourCount
     let weights = try file.values("neighborhood.weights", "F32", as: Float.self)
     let owners = try file.values("neighborhood.owners", "U32", as: ItemNumber.self)
     let users = try file.values("neighborhood.users", "F32", as: Float.self)
-    func table(_ name: String) throws(Safetensors.FormatError) -> Neighborhood.BoundedCountTable {
-      let used = try file.values("neighborhood.\(name).used", "I32", as: Int32.self)
-      let items = try file.values("neighborhood.\(name).items", "U32", as: ItemNumber.self)
-      let counts = try file.values("neighborhood.\(name).counts", "F32", as: Float.self)
-      guard used.count == owners.count, used.allSatisfy({ 0...capacity ~= Int($0) }), items.count == counts.count,
-        used.reduce(0, { $0 + Int($1) }) == items.count
-      else { throw Safetensors.FormatError(description: "the neighbourhood's counts are damaged") }
-      var start = 0
-      let rows = used.map { length in
-        let row = (start..<start + Int(length)).map { Neighborhood.BoundedCountTable.Count(item: items[$0], count: counts[$0]) }
-        start += Int(length)
-        return row
+    func lists<Entry>(
+      _ name: String, values: String, capacity: Int, _ entry: (ItemNumber, Float) -> Entry
+    ) throws(Safetensors.FormatError) -> [[Entry]] {
+      let used = try file.values("\(name).used", "I32", as: Int32.self)
+      let items = try file.values("\(name).items", "U32", as: ItemNumber.self)
+      let values = try file.values("\(name).\(values)", "F32", as: Float.self)
+      guard used.allSatisfy({ 0...capacity ~= Int($0) }), items.count == values.count, used.reduce(0, { $0 + Int($1) }) == items.count else {
+        throw Safetensors.FormatError(description: "the lists of '\(name)' are damaged")
       }
+      var start = 0
+      return used.map { length in
+        let list = (start..<start + Int(length)).map { entry(items[$0], values[$0]) }
+        start += Int(length)
+        return list
+      }
+    }
+    func table(_ name: String) throws(Safetensors.FormatError) -> Neighborhood.BoundedCountTable {
+      let rows = try lists("neighborhood.\(name)", values: "counts", capacity: capacity) {
+        Neighborhood.BoundedCountTable.Count(item: $0, count: $1)
+      }
+      guard rows.count == owners.count else { throw Safetensors.FormatError(description: "the neighbourhood's counts are damaged") }
       return Neighborhood.BoundedCountTable(capacity: capacity, rows: rows)
     }
+    let fingerprints = try file.values("content.fingerprints", "U64", as: UInt64.self)
+    let alike = try lists("content", values: "similarities", capacity: model.contentNeighbourCount) {
+      ContentNeighbors.Neighbor(item: $0, similarity: $1)
+    }
+    guard alike.count == fingerprints.count else { throw Safetensors.FormatError(description: "the lists of 'content' are damaged") }
     let scale = try file.values("neighborhood.scale", "F32", as: Float.self)
     let steps = try file.values("neighborhood.steps", "U32", as: UInt32.self)
     guard weights.count == Neighborhood.featureCount, scale.count == 1, steps.count == 1, users.count == owners.count else {
@@ -266,7 +285,7 @@ extension OnlineLearner {
     return Neighborhood(
       capacity: capacity, weights: Neighborhood.Weights(features: features, scale: scale[0], steps: steps[0]),
       owners: owners.map { $0 == free ? nil : $0 }, users: users, together: try table("together"),
-      next: try table("next"))
+      next: try table("next"), content: ContentNeighbors(capacity: model.contentNeighbourCount, lists: alike, fingerprints: fingerprints))
   }
 
   private static func reference(_ file: Safetensors, _ model: ModelConfiguration) throws(Safetensors.FormatError) -> ModelSnapshot? {

@@ -110,7 +110,8 @@ public final class OnlineLearner {
     trainer = Trainer(
       parameters: parameters, catalogue: catalogue, objective: configuration.objective, settings: configuration.optimizer, workers: workers)
     trainer.followCatalogue()
-    neighborhood = Neighborhood(capacity: configuration.model.neighbourCount)
+    neighborhood = Neighborhood(
+      capacity: configuration.model.neighbourCount, contentCapacity: configuration.model.contentNeighbourCount)
     snapshot = trainer.snapshot(version: 0, neighborhood: neighborhood)
   }
 
@@ -133,6 +134,7 @@ public final class OnlineLearner {
   /// reservoir; then a new snapshot, and at a window's boundary a new reference.
   public func stride(new: [TrainingExample], recent: [TrainingExample]) -> StrideReport {
     trainer.followCatalogue()
+    relateContent()
     calibrate(new)
     let length = configuration.model.maximumSequenceLength
     let merged = TrainingExample.merged(new, maximumLength: length)
@@ -152,6 +154,7 @@ public final class OnlineLearner {
   /// examples say so. The reference is renewed at its start.
   public func epoch(_ history: [TrainingExample]) -> StrideReport {
     trainer.followCatalogue()
+    relateContent(multiplications: 1_000_000_000_000)
     if snapshot.rowCount != catalogue.rowCount { renewSnapshot() }
     var examples = history
     let report = train(&examples)
@@ -191,6 +194,14 @@ public final class OnlineLearner {
         sample.map { ($0, weight($0)) }, recommendsSeen: configuration.recommendsSeen, snapshot: snapshot, lookup: catalogue.row(of:))
       snapshot = snapshot.with(neighborhood)
     }
+  }
+
+  /// Whether items wait for ``relateContent(multiplications:)``.
+  public var hasContentToRelate: Bool { neighborhood.hasContentToRelate(catalogue) }
+
+  /// Finds what is like newly described items by content, as far as a bounded number of multiplications goes; the next call goes on.
+  public func relateContent(multiplications: Int = 4_000_000_000) {
+    neighborhood.relate(catalogue, multiplications: multiplications, between: betweenPieces)
   }
 
   public func forget(user: UInt64) { reservoir.forget(user: user) }

@@ -16,16 +16,17 @@ struct NeighborhoodTests {
     var neighborhood: Neighborhood
     var histories: [[ItemNumber]] = []
 
-    init(items: Int, users: Int, capacity: Int, seed: UInt64) {
-      trainer = Trainer.synthetic(.small(experts: 0, content: false), items: items, seed: seed)
-      neighborhood = Neighborhood(capacity: capacity)
+    init(items: Int, users: Int, capacity: Int, content: Bool = false, seed: UInt64) {
+      trainer = Trainer.synthetic(.small(experts: 0, content: content), items: items, seed: seed)
+      neighborhood = Neighborhood(capacity: capacity, contentCapacity: 6)
+      neighborhood.relate(trainer.catalogue, multiplications: .max, between: {})
       var random = Xoshiro256(seed: seed)
       for _ in 0..<users {
         let history = (0..<8).map { _ in ItemNumber(random.next(below: items)) }
         for end in 1...history.count { neighborhood.observe(history.prefix(end), catalogue: trainer.catalogue) }
         histories.append(history)
       }
-      neighborhood.weights.features = [0.5, 0.2, 0.3, -0.1, 0.7, 0.1, 0.3, -0.2, -0.3, 0.6, 0.4, 0, 0, 0, 0, 0]
+      neighborhood.weights.features = [0.5, 0.2, 0.3, -0.1, 0.7, 0.1, 0.3, -0.2, 0.2, -0.1, 0.3, -0.3, 0.6, 0.4, 0, 0]
     }
 
     var snapshot: ModelSnapshot { trainer.snapshot(version: 1, neighborhood: neighborhood) }
@@ -116,7 +117,7 @@ struct NeighborhoodTests {
   @Test(arguments: [UInt64(6), 7])
   func theRankerAddsTheEvidenceToEachScore(seed: UInt64) {
     let items = 2_100
-    let subject = Subject(items: items, users: 300, capacity: 16, seed: seed)
+    let subject = Subject(items: items, users: 300, capacity: 16, content: seed == 6, seed: seed)
     let snapshot = subject.snapshot
     let plain = subject.trainer.snapshot(version: 1)
     let requests = subject.histories.prefix(6).map { RankingRequest(events: $0.map { ItemEvent(item: $0) }, excluded: []) }
@@ -165,7 +166,7 @@ struct NeighborhoodTests {
 
   @Test(arguments: [false, true])
   func calibrationsDerivativesAgreeWithFiniteDifferences(recommendsSeen: Bool) {
-    var subject = Subject(items: 30, users: 60, capacity: 30, seed: 8)
+    var subject = Subject(items: 30, users: 60, capacity: 30, content: true, seed: 8)
     subject.neighborhood.weights.scale = 0.8
     let examples = subject.histories.prefix(40).map { history -> TrainingExample in
       let items = recommendsSeen ? history : Array(Set(history)).sorted()
@@ -225,14 +226,14 @@ struct NeighborhoodTests {
   }
 
   @Test func anItemOfTheContextIsJudgedByRepetitionAlone() {
-    let subject = Subject(items: 15, users: 30, capacity: 15, seed: 10)
+    let subject = Subject(items: 15, users: 30, capacity: 15, content: true, seed: 10)
     let evidence = Neighborhood.Evidence()
     evidence.collect(subject.snapshot, context: [3, 7, 3, 9].map { subject.lookup($0)! })
-    #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0])
-    #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0])
-    #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, log(2), 0, 0, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0])
+    #expect(evidence.features(subject.lookup(3)!) == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, log(2), 0, 0])
     let other = evidence.features(subject.lookup(5)!)
-    #expect(other[8] == 0 && other[9] == 0 && other[10] == 0)
+    #expect(other[11] == 0 && other[12] == 0 && other[13] == 0)
   }
 
   @Test(arguments: [(Float(9), Float(1)), (1, 9), (1, 0)])

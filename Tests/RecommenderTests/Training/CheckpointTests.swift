@@ -15,6 +15,7 @@ struct LearnerStream {
         negatives: negatives, negativesPerTarget: 3, fullSoftmaxMaximumItems: isSampled ? 5 : 1_000, sampledSoftmaxNegatives: 8),
       batchSize: 16, reservoirRatio: 0.5, reservoirSize: 60, referenceRefreshStrides: 3, poolSize: 10, typeWeights: [1, 2, 0.5])
     configuration.model.neighbourCount = 4
+    configuration.model.contentNeighbourCount = 3
   }
 
   /// The catalogue as it is before a stride: items come, go, and rows are taken again.

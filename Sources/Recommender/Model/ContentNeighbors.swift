@@ -1,0 +1,115 @@
+import Kernels
+
+/// For each item those whose dense content is most like its own, by the mean cosine of the modalities: what an item that nobody had yet
+/// is found by.
+///
+/// A list holds the most alike of all items that have a list. An item's list is made when its description is new, and the item is offered
+/// to the others' lists then; ``relate(_:multiplications:between:)`` does a bounded part of what waits.
+struct ContentNeighbors: Sendable, Equatable {
+  struct Neighbor: Sendable, Equatable {
+    var item: ItemNumber
+    /// The mean over the model's modalities of the cosine of both items' content, one that is missing counting as 0; above 0.
+    var similarity: Float
+  }
+
+  /// Items in a list.
+  let capacity: Int
+  /// By row, best first.
+  private(set) var lists: [[Neighbor]]
+  /// By row what ``ItemCatalogue/contentFingerprints`` was when the list was made; 0 when there is none.
+  private(set) var fingerprints: [UInt64]
+
+  /// Rows that are compared with all others at a time.
+  private static let block = 16
+  /// Rows that they are compared with at a time.
+  private static let tile = 4096
+
+  init(capacity: Int, lists: [[Neighbor]] = [], fingerprints: [UInt64] = []) {
+    self.capacity = capacity
+    self.lists = lists
+    self.fingerprints = fingerprints
+  }
+
+  /// How much more alike than the last of a full list: in 0 … 1, whatever the cosines of these features usually are.
+  func margins(of row: Int) -> some Sequence<(item: ItemNumber, margin: Float)> {
+    let list = lists[row]
+    let floor = list.count < capacity ? 0 : list.last?.similarity ?? 0
+    let range = max(1 - floor, 1e-3)
+    return list.lazy.map { ($0.item, ($0.similarity - floor) / range) }
+  }
+
+  /// Whether there are items whose lists are of another description than theirs.
+  func isBehind(_ catalogue: ItemCatalogue) -> Bool { capacity > 0 && changed(catalogue).contains { _ in true } }
+
+  private func changed(_ catalogue: ItemCatalogue) -> some Sequence<Int> {
+    let wanted = catalogue.contentFingerprints
+    return wanted.indices.reversed().lazy.filter { wanted[$0] != ($0 < fingerprints.count ? fingerprints[$0] : 0) }
+  }
+
+  /// Makes the lists of items whose description is new, those of the highest rows first.
+  ///
+  /// - Parameters:
+  ///   - multiplications: about how many are done before the rest has to wait.
+  ///   - between: called between pieces of work.
+  /// - Returns: the rows whose lists were made.
+  mutating func relate(_ catalogue: ItemCatalogue, multiplications: Int, between: () -> Void) -> [Int32] {
+    guard capacity > 0 else { return [] }
+    let wanted = catalogue.contentFingerprints
+    let each = max(1, wanted.count * catalogue.features.reduce(0) { $0 + $1.columns })
+    let rows = Array(changed(catalogue).prefix(max(1, multiplications / each)))
+    guard !rows.isEmpty else { return [] }
+    if lists.count < wanted.count {
+      lists += repeatElement([], count: wanted.count - lists.count)
+      fingerprints += repeatElement(0, count: wanted.count - fingerprints.count)
+    }
+    forget(rows, catalogue)
+    let present = rows.filter { wanted[$0] != 0 }
+    for start in stride(from: 0, to: present.count, by: Self.block) {
+      between()
+      relate(Array(present[start..<min(start + Self.block, present.count)]), catalogue)
+    }
+    return present.map { Int32($0) }
+  }
+
+  /// Empties the lists of rows and takes their items out of the others'.
+  private mutating func forget(_ rows: some Collection<Int>, _ catalogue: ItemCatalogue) {
+    var listed = Set<ItemNumber>()
+    for row in rows where fingerprints[row] != 0 {
+      fingerprints[row] = 0
+      lists[row] = []
+      if let item = catalogue.owners[row] { listed.insert(item) }
+    }
+    guard !listed.isEmpty else { return }
+    for row in lists.indices where lists[row].contains(where: { listed.contains($0.item) }) { lists[row].removeAll { listed.contains($0.item) } }
+  }
+
+  private mutating func relate(_ rows: [Int], _ catalogue: ItemCatalogue) {
+    let similarities = Matrix(rows: rows.count, columns: lists.count)
+    for start in stride(from: 0, to: lists.count, by: Self.tile) {
+      let part = start..<min(start + Self.tile, lists.count)
+      catalogue.contentSimilarities(of: rows, to: part, into: similarities.columns(part))
+    }
+    for (i, row) in rows.enumerated() {
+      guard let item = catalogue.owners[row] else { continue }
+      fingerprints[row] = catalogue.contentFingerprints[row]
+      var best = TopKCollector(k: capacity)
+      for other in lists.indices where other != row && fingerprints[other] != 0 {
+        let similarity = similarities[i, other]
+        if similarity > 0, similarity > best.threshold { best.offer(similarity, index: Int32(other)) }
+        offer(Neighbor(item: item, similarity: similarity), to: other, catalogue)
+      }
+      lists[row] = best.sorted().compactMap { similarity, other in
+        catalogue.owners[Int(other)].map { Neighbor(item: $0, similarity: similarity) }
+      }
+    }
+  }
+
+  private mutating func offer(_ neighbor: Neighbor, to row: Int, _ catalogue: ItemCatalogue) {
+    guard neighbor.similarity > 0 else { return }
+    if lists[row].count == capacity, let least = lists[row].last, neighbor.similarity <= least.similarity { return }
+    lists[row].removeAll { catalogue.row(of: $0.item) == nil }
+    let place = lists[row].firstIndex { $0.similarity < neighbor.similarity } ?? lists[row].count
+    lists[row].insert(neighbor, at: place)
+    if lists[row].count > capacity { lists[row].removeLast() }
+  }
+}
