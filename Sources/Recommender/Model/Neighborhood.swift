@@ -188,32 +188,35 @@ public struct Neighborhood: Sendable, Equatable {
 
   /// The candidates that a context points to. One thread owns it: it keeps scratch memory.
   final class Evidence {
-    /// Of each row likeness, co-occurrence, transition, two steps, content, and content over 1 + the item's users.
-    private var evidence: [SIMD8<Float>] = []
+    /// The rows with some evidence, those of the context first.
+    private(set) var rows: [Int32] = []
+    /// Of each of ``rows`` likeness, co-occurrence, transition, two steps, content, and content over 1 + the item's users.
+    private var sums: [SIMD8<Float>] = []
+    /// How often each of the context's rows is in it, in the order of ``rows``.
     private var occurrences: [Float] = []
+    /// By row its place among ``rows``; −1 for the others.
+    private var places: [Int32] = []
     private var newest: Int32?
     private var middle = TopKCollector(k: Neighborhood.middleCount)
-    /// The rows with some evidence.
-    private(set) var rows: [Int32] = []
 
     /// - Parameter context: rows of the snapshot, oldest first.
     func collect(_ snapshot: ModelSnapshot, context: some BidirectionalCollection<Int32>) {
       clear()
-      if occurrences.count < snapshot.rowCount {
-        evidence += repeatElement(.zero, count: snapshot.rowCount - evidence.count)
-        occurrences += repeatElement(0, count: snapshot.rowCount - occurrences.count)
-      }
+      if places.count < snapshot.rowCount { places += repeatElement(-1, count: snapshot.rowCount - places.count) }
       newest = context.last
       for row in context {
-        add(.zero, to: Int(row))
-        occurrences[Int(row)] += 1
+        let place = place(of: row)
+        if place == occurrences.count { occurrences.append(0) }
+        occurrences[place] += 1
       }
       let neighborhood = snapshot.neighborhood
       let users = neighborhood.users
       let rowOfItem = snapshot.countedRows
       // The row of a counted item that is no item of the context.
       func candidate(_ item: ItemNumber) -> Int? {
-        guard Int(item) < rowOfItem.count, case let row = Int(rowOfItem[Int(item)]), row >= 0, occurrences[row] == 0 else { return nil }
+        guard Int(item) < rowOfItem.count, case let row = Int(rowOfItem[Int(item)]), row >= 0,
+          places[row] < 0 || Int(places[row]) >= occurrences.count
+        else { return nil }
         return row
       }
       var weight: Float = 1
@@ -242,7 +245,9 @@ public struct Neighborhood: Sendable, Equatable {
         }
       }
       middle.removeAll()
-      for row in rows where evidence[Int(row)][1] > middle.threshold { middle.offer(evidence[Int(row)][1], index: row) }
+      for place in rows.indices.dropFirst(occurrences.count) where sums[place][1] > middle.threshold {
+        middle.offer(sums[place][1], index: rows[place])
+      }
       for (together, row) in middle.sorted() where together > 0 {
         let share = together / (users[Int(row)] + 1)
         for entry in neighborhood.together.rows[Int(row)] {
@@ -253,33 +258,40 @@ public struct Neighborhood: Sendable, Equatable {
     }
 
     /// ψ of a row.
-    func features(_ row: Int32) -> Features {
-      let index = Int(row)
+    func features(_ row: Int32) -> Features { places[Int(row)] < 0 ? .zero : features(at: Int(places[Int(row)])) }
+
+    /// ψ of one of ``rows``.
+    func features(at place: Int) -> Features {
       var scaled = SIMD8<Float>.zero
-      scaled.evenHalf = evidence[index].lowHalf * 10
-      scaled.oddHalf = evidence[index].lowHalf * 100
+      scaled.evenHalf = sums[place].lowHalf * 10
+      scaled.oddHalf = sums[place].lowHalf * 100
       var features = Features(lowHalf: logarithmOfOnePlus(scaled), highHalf: .zero)
-      features[8] = evidence[index][4].squareRoot()
-      features[9] = evidence[index][4]
-      features[10] = evidence[index][5]
-      guard occurrences[index] > 0 else { return features }
+      features[8] = sums[place][4].squareRoot()
+      features[9] = sums[place][4]
+      features[10] = sums[place][5]
+      guard place < occurrences.count else { return features }
       features[11] = 1
-      features[12] = row == newest ? 1 : 0
-      features[13] = log(occurrences[index])
+      features[12] = rows[place] == newest ? 1 : 0
+      features[13] = log(occurrences[place])
       return features
     }
 
-    private func add(_ more: SIMD8<Float>, to row: Int) {
-      if evidence[row] == .zero, occurrences[row] == 0 { rows.append(Int32(row)) }
-      evidence[row] += more
+    private func add(_ more: SIMD8<Float>, to row: Int) { sums[place(of: Int32(row))] += more }
+
+    private func place(of row: Int32) -> Int {
+      if places[Int(row)] < 0 {
+        places[Int(row)] = Int32(rows.count)
+        rows.append(row)
+        sums.append(.zero)
+      }
+      return Int(places[Int(row)])
     }
 
     private func clear() {
-      for row in rows {
-        evidence[Int(row)] = .zero
-        occurrences[Int(row)] = 0
-      }
+      for row in rows { places[Int(row)] = -1 }
       rows.removeAll(keepingCapacity: true)
+      sums.removeAll(keepingCapacity: true)
+      occurrences.removeAll(keepingCapacity: true)
     }
   }
 }

@@ -187,7 +187,8 @@ public final class TopKRanker {
   private func boosts(_ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot) -> [RowAddition] {
     guard snapshot.neighborhood.capacity > 0 else { return [] }
     evidence.collect(snapshot, context: context.map(\.row))
-    return evidence.rows.map { RowAddition(row: $0, addition: boost(of: $0, snapshot)) }
+    let weights = snapshot.neighborhood.weights
+    return evidence.rows.enumerated().map { RowAddition(row: $1, addition: weights.score(evidence.features(at: $0))) }
   }
 
   /// What the neighbourhood adds to a row's score, of the context that `boosts` was called for last.

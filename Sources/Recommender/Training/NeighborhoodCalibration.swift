@@ -90,7 +90,7 @@ final class NeighborhoodCalibration {
     var features: [[(row: Int32, values: Neighborhood.Features)]] = []
     for (i, slot) in slots.enumerated() {
       evidence.collect(snapshot, context: contexts[i].map(\.row))
-      let found = evidence.rows.map { (row: $0, values: evidence.features($0)) }
+      let found = evidence.rows.enumerated().map { (row: $1, values: evidence.features(at: $0)) }
       for (row, values) in found { logits[i, Int(row)] += trust.scale * trust.score(values) }
       for row in requests[requests.startIndex + slot].excluded { logits[i, Int(row)] = -.infinity }
       features.append(found)
