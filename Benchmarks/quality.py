@@ -50,9 +50,19 @@ def experiments(arguments):
         yield "beauty-loo-moe", [*leave_one_out, *seeds, *experts], "beauty-loo"
         yield "beauty-prequential-moe", [*prequential, *seeds, *experts], "beauty-prequential"
         yield "beauty-loo-moe-none", [*leave_one_out, *seeds, *experts, "--negatives", "none"], "beauty-loo-moe"
+        # Without the evidence of content beside the counts.
+        alone = ["--set", "model.content_neighbours=0"]
+        yield "beauty-loo-no-content-neighbours", [*leave_one_out, *first, *alone], "beauty-loo"
+        yield "beauty-prequential-no-content-neighbours", [*prequential, *first, *alone], "beauty-prequential"
+        # How far the policy may leave the reference, and how old that may be.
+        for name, setting in [
+            ("beta-0.1", "objective.beta=0.1"), ("beta-2", "objective.beta=2"), ("reference-1", "learner.reference_refresh_strides=1"),
+            ("reference-kept", "learner.reference_refresh_strides=1000000"),
+        ]:
+            yield f"beauty-prequential-{name}", [*prequential, *first, "--set", setting], "beauty-prequential"
         # Where the whole softmax is not affordable: a sample of so many items, with and without the neighbourhood beside the encoder.
         for count in [8, 64]:
-            sample = ["--set", "objective.full_softmax_max_items=0", "--set", f"objective.sampled_softmax_negatives={count}", *experts, *first]
+            sample = ["--set", "objective.full_softmax_max_items=0", "--set", f"objective.sampled_softmax_negatives={count}", *first]
             for name, model in [("", []), ("-encoder", ["--set", "model.neighbours=0"])]:
                 name = f"beauty-sample-{count}{name}"
                 yield name, [*prequential, *sample, *model], None

@@ -17,7 +17,7 @@ import Kernels
 /// - transition Σₐ 0.5ᵃ·t(jₐ, i) / (n(jₐ) + 1), t(j, i) being how often i came right after j;
 /// - two steps Σⱼ co-occurrence(j)·c(j, i) / (n(j) + 1) over the items j that co-occur most with the context: what goes with what goes with
 ///   it, for an i that the context's own items were never seen with;
-/// - content Σₐ 0.5ᵃ·m(jₐ, i), m being the margin of ``ContentNeighbors``, which needs no count of i;
+/// - content Σₐ 0.8ᵃ·m(jₐ, i), m being the margin of ``ContentNeighbors``, which needs no count of i;
 /// - repetition, for an i of the context: that it is there, that it is the newest, how often it was come back to. It stands in place
 ///   of the others, for which the user's own counts would speak, and matters where seen items may be recommended again.
 ///
@@ -241,7 +241,7 @@ public struct Neighborhood: Sendable, Equatable {
         guard row < neighborhood.content.lists.count else { continue }
         for (item, margin) in neighborhood.content.margins(of: row) where margin > 0 {
           guard let other = candidate(item) else { continue }
-          add([0, 0, 0, 0, weight * margin, weight * margin / (users[other] + 1), 0, 0], to: other)
+          add([0, 0, 0, 0, slowWeight * margin, slowWeight * margin / (users[other] + 1), 0, 0], to: other)
         }
       }
       middle.removeAll()
