@@ -90,6 +90,35 @@ extension DaemonProcessTests {
       #expect(daemon.loggedErrors == [])
     }
 
+    /// Nothing is learned of it and nothing happens after it came: its content alone brings it to who had its like.
+    @Test func anItemThatNobodyHadIsFoundByItsContent() async throws {
+      let installation = try Installation(
+        bootstrapServers: try await Broker.shared().bootstrapServers,
+        configuration: ["model.modalities": "{image: 2, text: 4}", "learner.stride": "1000000"])
+      let daemon = try await installation.startAndWait()
+      func item(_ name: String, kind: Int) -> Record {
+        var text = [Float](repeating: 0.1, count: 4)
+        text[kind] = 1
+        return Record(Events.ItemDescription(item: name, features: [.init(name: "text", values: text)]))
+      }
+      try installation.produce((0..<40).map { item("old \($0)", kind: $0 % 4) }, to: "items")
+      try await installation.waitUntilRankable(40)
+      try installation.produce([view("u", "old 0", at: 0)], to: "interactions")
+      try await installation.waitUntilSettled()
+      try installation.produce([item("like", kind: 0), item("unlike", kind: 1)], to: "items")
+      var found: [String: Double] = [:]
+      try await waitUntil("both are ranked, one with evidence") {
+        let list = try installation.ask("/v1/users/u/recommendations?fresh=true&explain=true&limit=1000")?.json()["items"] as? [[String: Any]]
+        for item in list ?? [] {
+          if let name = item["item"] as? String, let parts = item["parts"] as? [String: Double] { found[name] = parts["neighbourhood"] }
+        }
+        return found["unlike"] != nil && found["like"] ?? 0 > 0.1
+      }
+      // Those of the other kinds are equally unlike but for rounding.
+      #expect(found["unlike"] ?? 1 < 0.01)
+      #expect(daemon.loggedErrors == [])
+    }
+
     private func encoded(_ id: String) -> String { id.replacing("/", with: "%2F") }
   }
 }

@@ -36,7 +36,7 @@ public struct ScoreParts: Sendable, Equatable {
   public var encoder: Float
   /// b(i): the item's bias.
   public var bias: Float
-  /// What the neighbourhood adds; 0 without counts of the item beside the sequence's.
+  /// What the neighbourhood adds; 0 for an item without counts beside the sequence's and of no like content.
   public var neighborhood: Float
 }
 
