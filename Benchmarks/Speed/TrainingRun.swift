@@ -42,7 +42,7 @@ final class TrainingRun {
   func nextBatch() -> [TrainingBatch] {
     if next + batchSize > data.examples.count { next = 0 }
     defer { next += batchSize }
-    return builder.parts(data.examples[next..<next + batchSize], workers: workers.count, using: &random)
+    return builder.parts(data.examples[next..<next + batchSize], workers: workers, using: &random)
   }
 
   func step() throws {

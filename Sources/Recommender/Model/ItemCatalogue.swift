@@ -4,10 +4,11 @@ import Kernels
 public typealias ItemNumber = UInt32
 
 /// What the model knows of the items beside its parameters: which row of the tables each item has, and the content that the item
-/// tower reads. One thread owns it.
+/// tower reads. One thread owns it; its workers may read while it waits for them.
 ///
 /// Rows are dense and reused when an item is retired; numbers are not. Sequences and examples name items by number.
-public final class ItemCatalogue {
+public final class ItemCatalogue: @unchecked Sendable {
+  // @unchecked: the owner's thread alone writes, and no worker reads meanwhile.
   public let configuration: ModelConfiguration
   /// The rows in use are all below.
   public private(set) var rowCount = 0

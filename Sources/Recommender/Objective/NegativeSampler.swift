@@ -40,16 +40,19 @@ struct NegativeSampler: Sendable {
     case .uniform: return distinct(live, excluded, using: &random)
     case .stochastic:
       guard rankTemperature > 0 else { return shuffledPrefix(pool.filter { !excluded($0) }, using: &random) }
-      // Gumbel top-n: the n greatest of logit + Gumbel noise are a draw without replacement.
-      var greatest: [(key: Double, row: Int32)] = []
+      // The n first of a race, whose times are exponential with the weights as their rates, are a draw without replacement.
+      var first: [(time: Double, row: Int32)] = []
       for (rank, row) in pool.enumerated() where !excluded(row) {
         let uniform = max(random.nextUnit(), 0x1p-53)
-        let key = -log(Double(rank + 1)) / Double(rankTemperature) - log(-log(uniform))
-        guard let place = greatest.firstIndex(where: { $0.key < key }) ?? (greatest.count < count ? greatest.count : nil) else { continue }
-        greatest.insert((key, row), at: place)
-        if greatest.count > count { greatest.removeLast() }
+        let slowness = rankTemperature == 1 ? Double(rank + 1) : pow(Double(rank + 1), 1 / Double(rankTemperature))
+        // −log u ≥ 1 − u: most are too late without the logarithm.
+        if first.count == count, let last = first.last, (1 - uniform) * slowness >= last.time { continue }
+        let time = -log(uniform) * slowness
+        guard let place = first.firstIndex(where: { $0.time > time }) ?? (first.count < count ? first.count : nil) else { continue }
+        first.insert((time, row), at: place)
+        if first.count > count { first.removeLast() }
       }
-      return greatest.map(\.row)
+      return first.map(\.row)
     }
   }
 

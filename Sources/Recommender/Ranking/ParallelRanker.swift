@@ -13,8 +13,11 @@ public final class ParallelRanker {
   }
 
   /// - Parameter threads: the caller's is the first of them.
-  public init(threads: Int) {
-    workers = WorkerThreads(count: threads)
+  public convenience init(threads: Int) { self.init(workers: WorkerThreads(count: threads)) }
+
+  /// - Parameter workers: of the caller's thread, which has other work for them, too.
+  init(workers: WorkerThreads) {
+    self.workers = workers
     parts = (0..<workers.count).map { _ in Part() }
   }
 

@@ -92,7 +92,7 @@ public final class OnlineLearner {
   /// New interactions of a stride by which the neighbourhood is calibrated.
   private let calibratedPerStride = 64
   private(set) var random: Xoshiro256
-  private let ranker = TopKRanker()
+  private let poolRanker: ParallelRanker
   /// The catalogue that the snapshot was made of; nil when that is not known.
   private var snapshotRevision: UInt64?
   private let workers: WorkerThreads
@@ -103,6 +103,7 @@ public final class OnlineLearner {
     self.configuration = configuration
     catalogue = ItemCatalogue(configuration: configuration.model)
     workers = WorkerThreads(count: configuration.threads)
+    poolRanker = ParallelRanker(workers: workers)
     random = Xoshiro256(seed: configuration.seed)
     reservoir = Reservoir(capacity: configuration.reservoirSize)
     let parameters = Parameters(configuration.model)
@@ -243,7 +244,7 @@ public final class OnlineLearner {
       let range = start..<min(start + configuration.batchSize, examples.count)
       betweenPieces()
       fillPools(&examples, range)
-      let batches = builder.parts(examples[range], workers: workers.count, using: &random)
+      let batches = builder.parts(examples[range], workers: workers, using: &random)
       let step = trainer.step(batches, using: &random)
       start = range.upperBound
       guard step.targets > 0 else { continue }
@@ -284,7 +285,7 @@ public final class OnlineLearner {
       return RankingRequest(
         events: Array(events.dropLast()), now: events.last?.time, excluded: events.compactMap { catalogue.row(of: $0.item) })
     }
-    let pools = ranker.rank(requests, count: configuration.poolSize, snapshot: snapshot) { catalogue.row(of: $0) }
+    let pools = poolRanker.rank(requests, count: configuration.poolSize, snapshot: snapshot) { [catalogue] in catalogue.row(of: $0) }
     for (index, pool) in zip(missing, pools) { examples[index].pool = pool.compactMap { catalogue.owners[Int($0.row)] } }
   }
 

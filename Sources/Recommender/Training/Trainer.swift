@@ -88,7 +88,7 @@ final class Trainer: @unchecked Sendable {
   private static let snapshotPart = 8192
   /// How often each row was a target: the popularity in the logQ correction.
   private(set) var targetCounts: [Float] = []
-  private let workers: WorkerThreads
+  let workers: WorkerThreads
   private var shards: [Shard]
   private var localRow: [Int32] = []
 

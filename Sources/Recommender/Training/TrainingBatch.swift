@@ -15,7 +15,7 @@ struct TrainingBatch: Sendable {
 }
 
 /// Turns examples into mini-batches: item numbers to rows, times to gaps, pools to negatives.
-struct BatchBuilder {
+struct BatchBuilder: Sendable {
   let catalogue: ItemCatalogue
   let sampler: NegativeSampler
   /// The weight of each interaction type; 1 for types beyond.
@@ -26,11 +26,11 @@ struct BatchBuilder {
   /// Of a part: what a layer keeps for the backward pass then stays in a core's second cache.
   private static let tokensPerPart = 512
 
-  /// The batch of those examples, cut into parts of about equal length: a multiple of `workers`, unless there are fewer sequences.
-  func parts(_ examples: ArraySlice<TrainingExample>, workers: Int, using random: inout Xoshiro256) -> [TrainingBatch] {
-    let resolved = examples.compactMap { resolve($0, using: &random) }
+  /// The batch of those examples, cut into parts of about equal length: a multiple of the workers, unless there are fewer sequences.
+  func parts(_ examples: ArraySlice<TrainingExample>, workers: WorkerThreads, using random: inout Xoshiro256) -> [TrainingBatch] {
+    let resolved = resolve(examples, workers: workers, seed: random.next())
     let total = resolved.reduce(0) { $0 + $1.rows.count - 1 }
-    let count = workers * max(1, (total + workers * Self.tokensPerPart - 1) / (workers * Self.tokensPerPart))
+    let count = workers.count * max(1, (total + workers.count * Self.tokensPerPart - 1) / (workers.count * Self.tokensPerPart))
     var parts: [[Sequence]] = [[]]
     var tokens = 0
     for sequence in resolved {
@@ -49,6 +49,26 @@ struct BatchBuilder {
     var targetCount: Int
     var weights: [Float]
     var negatives: [Int32]
+  }
+
+  /// One worker's share.
+  private final class Share: @unchecked Sendable {
+    // @unchecked: only its worker touches it, and the caller when no work is under way.
+    var sequences: [Sequence] = []
+  }
+
+  /// Each example has random numbers of its own, so that the workers' number makes no difference.
+  private func resolve(_ examples: ArraySlice<TrainingExample>, workers: WorkerThreads, seed: UInt64) -> [Sequence] {
+    let shares = (0..<workers.count).map { _ in Share() }
+    workers.run { index in
+      let first = examples.startIndex
+      let range = first + examples.count * index / shares.count..<first + examples.count * (index + 1) / shares.count
+      shares[index].sequences = range.compactMap { place in
+        var random = Xoshiro256(seed: seed ^ UInt64(place - first) &* 0xD134_2543_DE82_EF95)
+        return resolve(examples[place], using: &random)
+      }
+    }
+    return shares.flatMap(\.sequences)
   }
 
   /// Nil when nothing is left to predict from: items that are no more fall out.

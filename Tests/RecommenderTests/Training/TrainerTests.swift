@@ -20,7 +20,7 @@ struct TrainerTests {
     trainer.reference = trainer.snapshot(version: 1)
     var random = Xoshiro256(seed: 2)
     let examples = randomExamples(30, items: 40, targets: 2, using: &random)
-    let batches = builder(trainer).parts(examples[...], workers: threads, using: &random)
+    let batches = builder(trainer).parts(examples[...], workers: trainer.workers, using: &random)
     let report = trainer.accumulateGradients(batches, using: &random).report
     #expect(abs(report.preference - log(2)) < 1e-4)
     // Another policy than the reference does not start there, so the figure above says something.
@@ -40,7 +40,7 @@ struct TrainerTests {
     let other = Trainer.synthetic(.small(), items: 12, seed: 99)
     trainer.reference = other.snapshot(version: 1)
     var random = Xoshiro256(seed: 6)
-    let batches = builder(trainer).parts(randomExamples(5, items: 12, targets: 2, using: &random)[...], workers: 1, using: &random)
+    let batches = builder(trainer).parts(randomExamples(5, items: 12, targets: 2, using: &random)[...], workers: trainer.workers, using: &random)
     func run() -> (report: StepReport, items: Trainer.StepItems) {
       var fixed = Xoshiro256(seed: 21)
       let (report, items, touched) = trainer.accumulateGradients(batches, using: &fixed)
@@ -91,7 +91,7 @@ struct TrainerTests {
         settings: OptimizerConfiguration(dropout: 0))
       var random = Xoshiro256(seed: 3)
       let examples = randomExamples(12, items: 25, targets: 2, using: &random)
-      let batches = builder(trainer, negatives: .none).parts(examples[...], workers: 1, using: &random)
+      let batches = builder(trainer, negatives: .none).parts(examples[...], workers: trainer.workers, using: &random)
       let (report, items, _) = trainer.accumulateGradients(batches, using: &random)
       losses.append(report.crossEntropy)
       #expect(Set(items.rows).count == 25)
@@ -118,7 +118,7 @@ struct TrainerTests {
     let trials = 6_000
     for _ in 0..<trials {
       let example = TrainingExample(user: 0, events: [ItemEvent(item: 0), ItemEvent(item: ItemNumber(random.next(below: 30)))])
-      let batches = builder(trainer, negatives: .none).parts([example], workers: 1, using: &random)
+      let batches = builder(trainer, negatives: .none).parts([example], workers: trainer.workers, using: &random)
       let items = trainer.accumulateGradients(batches, using: &random).items
       let correction = items.correction!
       for i in 0..<items.candidateCount { sum += exp(logits[Int(items.rows[i])] + Double(correction[i])) }
@@ -133,7 +133,7 @@ struct TrainerTests {
       settings: OptimizerConfiguration(learningRate: 1e-5, dropout: 0))
     var random = Xoshiro256(seed: 5)
     let examples = (0..<40).map { TrainingExample(user: UInt64($0), events: [ItemEvent(item: 1), ItemEvent(item: $0 < 30 ? 2 : 3)]) }
-    let batches = builder(trainer, negatives: .none).parts(examples[...], workers: 1, using: &random)
+    let batches = builder(trainer, negatives: .none).parts(examples[...], workers: trainer.workers, using: &random)
     _ = trainer.step(batches, using: &random)
     let items = trainer.accumulateGradients(batches, using: &random).items
     func correction(_ row: Int32) -> Float { items.correction![items.rows.firstIndex(of: row)!] }
@@ -154,7 +154,7 @@ struct TrainerTests {
       trainer.reference = Trainer.synthetic(.small(), items: 30, seed: 4).snapshot(version: 1)
       var random = Xoshiro256(seed: 1)
       let examples = randomExamples(21, items: 30, targets: 2, using: &random)
-      let batches = builder(trainer).parts(examples[...], workers: threads, using: &random)
+      let batches = builder(trainer).parts(examples[...], workers: trainer.workers, using: &random)
       #expect(batches.count == threads)
       let report = trainer.accumulateGradients(batches, using: &random).report
       return (trainer.gradients.map { ($0.name, $0.values.array) }, report)
@@ -169,7 +169,7 @@ struct TrainerTests {
   @Test func aGradientThatIsNotFiniteLeavesEveryParameterUntouched() {
     let trainer = Trainer.synthetic(.small(), items: 20)
     var random = Xoshiro256(seed: 1)
-    let batches = builder(trainer).parts(randomExamples(8, items: 20, using: &random)[...], workers: 1, using: &random)
+    let batches = builder(trainer).parts(randomExamples(8, items: 20, using: &random)[...], workers: trainer.workers, using: &random)
     #expect(trainer.step(batches, using: &random).isFinite)
     trainer.parameters.itemEmbedding[3, 0] = 3e38
     trainer.parameters.itemEmbedding[3, 1] = -3e38
@@ -186,7 +186,7 @@ struct TrainerTests {
   @Test func aBatchOfNoWeightChangesNothing() {
     let trainer = Trainer.synthetic(.small(), items: 20)
     var random = Xoshiro256(seed: 1)
-    var weightless = builder(trainer).parts(randomExamples(8, items: 20, using: &random)[...], workers: 1, using: &random)
+    var weightless = builder(trainer).parts(randomExamples(8, items: 20, using: &random)[...], workers: trainer.workers, using: &random)
     weightless[0].weights = weightless[0].weights.map { _ in 0 }
     let before = trainer.everything
     let report = trainer.step(weightless, using: &random)
@@ -201,7 +201,7 @@ struct TrainerTests {
       .small(content: false), items: 20, objective: ObjectiveConfiguration(negatives: .none),
       settings: OptimizerConfiguration(gradientClip: 0.01, dropout: 0))
     var random = Xoshiro256(seed: 1)
-    let batches = builder(trainer, negatives: .none).parts(randomExamples(8, items: 20, using: &random)[...], workers: 1, using: &random)
+    let batches = builder(trainer, negatives: .none).parts(randomExamples(8, items: 20, using: &random)[...], workers: trainer.workers, using: &random)
     let report = trainer.step(batches, using: &random)
     #expect(report.gradientNorm > 0.1)
     let optimizer = trainer.optimizer
@@ -214,7 +214,7 @@ struct TrainerTests {
       .small(content: false), items: 60,
       objective: ObjectiveConfiguration(negatives: .none, fullSoftmaxMaximumItems: 5, sampledSoftmaxNegatives: 6))
     var random = Xoshiro256(seed: 1)
-    let batches = builder(trainer, negatives: .none).parts(randomExamples(3, items: 60, using: &random)[...], workers: 1, using: &random)
+    let batches = builder(trainer, negatives: .none).parts(randomExamples(3, items: 60, using: &random)[...], workers: trainer.workers, using: &random)
     let before = trainer.parameters.itemEmbedding.copied
     var copy = random
     let touched = Set(trainer.accumulateGradients(batches, using: &copy).items.rows)

@@ -22,7 +22,7 @@ struct TrainingBatchTests {
 
   private func batch(_ builder: BatchBuilder, _ examples: [TrainingExample], seed: UInt64 = 1) -> TrainingBatch {
     var random = Xoshiro256(seed: seed)
-    return builder.parts(examples[...], workers: 1, using: &random)[0]
+    return builder.parts(examples[...], workers: WorkerThreads(count: 1), using: &random)[0]
   }
 
   private func events(_ items: [ItemNumber], types: [UInt8] = [], step: Int64 = 1_000) -> [ItemEvent] {
@@ -73,11 +73,16 @@ struct TrainingBatchTests {
   }
 
   @Test func theGapToTheNextIsHiddenAtItsRateAndTheOthersNever() {
-    let examples = (0..<400).map { TrainingExample(user: UInt64($0), events: events([1, 2, 3, 4, 5])) }
-    let hidden = batch(builder(hiding: 0.3), examples)
-    let share = Double(hidden.input.gapNext.count { $0 == TimeGap.unknown }) / Double(hidden.input.gapNext.count)
-    #expect(abs(share - 0.3) < 0.04)
-    #expect(hidden.input.gapBefore == batch(builder(), examples).input.gapBefore)
+    let examples = (0..<4000).map { TrainingExample(user: UInt64($0), events: events([1, 2, 3, 4, 5])) }
+    func parts(hiding: Double) -> [TrainingBatch] {
+      var random = Xoshiro256(seed: 1)
+      return builder(hiding: hiding).parts(examples[...], workers: WorkerThreads(count: 1), using: &random)
+    }
+    let hidden = parts(hiding: 0.3)
+    let gaps = hidden.flatMap(\.input.gapNext)
+    // Four standard errors of 16,000 draws.
+    #expect(gaps.count == 16_000 && abs(Double(gaps.count { $0 == TimeGap.unknown }) / 16_000 - 0.3) < 0.0145)
+    #expect(hidden.map(\.input.gapBefore) == parts(hiding: 0).map(\.input.gapBefore))
     #expect(batch(builder(hiding: 1), examples).input.gapNext.allSatisfy { $0 == TimeGap.unknown })
   }
 
@@ -105,7 +110,9 @@ struct TrainingBatchTests {
   func partsHoldEverySequenceOnceAtAboutEqualLength(exampleCount: Int, workers: Int, count: Int) {
     var random = Xoshiro256(seed: 2)
     let examples = randomExamples(exampleCount, items: 20, using: &random)
-    let parts = builder().parts(examples[...], workers: workers, using: &random)
+    let threads = WorkerThreads(count: workers)
+    defer { threads.stop() }
+    let parts = builder().parts(examples[...], workers: threads, using: &random)
     #expect(parts.count == count)
     let resolved = examples.map { batch(builder(), [$0]) }
     #expect(parts.flatMap(\.targets) == resolved.flatMap(\.targets))
