@@ -30,12 +30,12 @@ struct ContentNeighbors: Sendable, Equatable {
     self.fingerprints = fingerprints
   }
 
-  /// How much more alike than the last of a full list: in 0 … 1, whatever the cosines of these features usually are.
+  /// How much more alike than the last of a full list: in 0 … 1, whatever the cosines of these features usually are; 1 for a list of twins.
   func margins(of row: Int) -> some Sequence<(item: ItemNumber, margin: Float)> {
     let list = lists[row]
     let floor = list.count < capacity ? 0 : list.last?.similarity ?? 0
-    let range = max(1 - floor, 1e-3)
-    return list.lazy.map { ($0.item, ($0.similarity - floor) / range) }
+    let range = 1 - floor
+    return list.lazy.map { ($0.item, range > 1e-3 ? ($0.similarity - floor) / range : 1) }
   }
 
   /// Whether there are items whose lists are of another description than theirs.

@@ -130,7 +130,7 @@ struct ContentNeighborsTests {
     }
     #expect(margins([1, 0.75, 0.5]) == [1, 0.75, 0.5])
     #expect(margins([1, 0.75, 0.5, 0.5]) == [1, 0.5, 0, 0])
-    #expect(margins([1, 1, 1, 1]) == [0, 0, 0, 0])
+    #expect(margins([1, 1, 1, 0.9999]) == [1, 1, 1, 1])
   }
 
   /// An item that nobody had is in the list of who had one that is like it, and not in the others'.

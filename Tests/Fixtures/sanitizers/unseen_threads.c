@@ -1,8 +1,36 @@
-// C11's threads by POSIX': ThreadSanitizer knows no thread that librdkafka starts by thrd_create, and fails in it. To be preloaded.
+// What ThreadSanitizer does not see of threads, made visible to it. To be preloaded.
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <threads.h>
+
+// Swift's Mutex: where threads contend for it, it is locked and unlocked within a library that is not instrumented, by the kernel.
+
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+
+#define LOCK_SLOW "$s15Synchronization12_MutexHandleV9_lockSlowyys6UInt32VF"
+#define UNLOCK_SLOW "$s15Synchronization12_MutexHandleV11_unlockSlowyyF"
+#define SWIFT __attribute__((swiftcall))
+#define SELF __attribute__((swift_context)) void *handle
+
+SWIFT void lock_slow(uint32_t owner, SELF) __asm__(LOCK_SLOW);
+SWIFT void unlock_slow(SELF) __asm__(UNLOCK_SLOW);
+
+SWIFT void lock_slow(uint32_t owner, SELF) {
+  ((SWIFT void (*)(uint32_t, SELF))dlsym(RTLD_NEXT, LOCK_SLOW))(owner, handle);
+  __tsan_acquire(handle);
+}
+
+SWIFT void unlock_slow(SELF) {
+  __tsan_release(handle);
+  ((SWIFT void (*)(SELF))dlsym(RTLD_NEXT, UNLOCK_SLOW))(handle);
+}
+
+// C11's threads, by POSIX': ThreadSanitizer knows no thread that librdkafka starts by thrd_create, and fails in it.
 
 struct start {
   thrd_start_t body;
