@@ -4,7 +4,8 @@ import Kernels
 /// is found by.
 ///
 /// A list holds the most alike of all items that have a list. An item's list is made when its description is new, and the item is offered
-/// to the others' lists then; ``relate(_:multiplications:between:)`` does a bounded part of what waits.
+/// to the others' lists then; ``relate(_:multiplications:between:)`` does a bounded part of what waits. An item that is no more stays in the others'
+/// lists, where its number leads nowhere, until another one takes a place there.
 struct ContentNeighbors: Sendable, Equatable {
   struct Neighbor: Sendable, Equatable {
     var item: ItemNumber
@@ -104,11 +105,12 @@ struct ContentNeighbors: Sendable, Equatable {
     }
   }
 
+  /// Of items as much alike the newest stay.
   private mutating func offer(_ neighbor: Neighbor, to row: Int, _ catalogue: ItemCatalogue) {
     guard neighbor.similarity > 0 else { return }
-    if lists[row].count == capacity, let least = lists[row].last, neighbor.similarity <= least.similarity { return }
+    if lists[row].count == capacity, let least = lists[row].last, neighbor.similarity < least.similarity { return }
     lists[row].removeAll { catalogue.row(of: $0.item) == nil }
-    let place = lists[row].firstIndex { $0.similarity < neighbor.similarity } ?? lists[row].count
+    let place = lists[row].firstIndex { $0.similarity <= neighbor.similarity } ?? lists[row].count
     lists[row].insert(neighbor, at: place)
     if lists[row].count > capacity { lists[row].removeLast() }
   }

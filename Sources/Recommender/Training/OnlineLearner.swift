@@ -91,6 +91,9 @@ public final class OnlineLearner {
   private let calibration = NeighborhoodCalibration()
   /// New interactions of a stride by which the neighbourhood is calibrated.
   private let calibratedPerStride = 64
+  /// Multiplications by which items are related at a stride, and at a pass over a history.
+  private static let relatingPerStride = 4_000_000_000
+  private static let relatingPerPass = 1_000_000_000_000
   private(set) var random: Xoshiro256
   private let poolRanker: ParallelRanker
   /// The catalogue that the snapshot was made of; nil when that is not known.
@@ -155,7 +158,7 @@ public final class OnlineLearner {
   /// examples say so. The reference is renewed at its start.
   public func epoch(_ history: [TrainingExample]) -> StrideReport {
     trainer.followCatalogue()
-    relateContent(multiplications: 1_000_000_000_000)
+    relateContent(Self.relatingPerPass)
     if snapshot.rowCount != catalogue.rowCount { renewSnapshot() }
     var examples = history
     let report = train(&examples)
@@ -197,11 +200,13 @@ public final class OnlineLearner {
     }
   }
 
-  /// Whether items wait for ``relateContent(multiplications:)``.
+  /// Whether items wait for ``relateContent()``.
   public var hasContentToRelate: Bool { neighborhood.hasContentToRelate(catalogue) }
 
-  /// Finds what is like newly described items by content, as far as a bounded number of multiplications goes; the next call goes on.
-  public func relateContent(multiplications: Int = 4_000_000_000) {
+  /// Finds what is like newly described items by content, as far as some tenths of a second go; the next call, or stride, goes on.
+  public func relateContent() { relateContent(Self.relatingPerStride) }
+
+  private func relateContent(_ multiplications: Int) {
     neighborhood.relate(catalogue, multiplications: multiplications, between: betweenPieces)
   }
 

@@ -123,6 +123,16 @@ struct ContentNeighborsTests {
     }
   }
 
+  @Test func ofTwinsTheNewestStay() {
+    let catalogue = ItemCatalogue(configuration: Self.configuration)
+    var neighbors = ContentNeighbors(capacity: 4)
+    for item in ItemNumber(0)..<8 {
+      catalogue.describe(item: item, row: Int32(item), content: [nil, [1, 0, 0]], attributes: [])
+      _ = neighbors.relate(catalogue, multiplications: .max, between: {})
+    }
+    #expect(neighbors.lists[0].map(\.item) == [7, 6, 5, 4])
+  }
+
   @Test func marginsRunFromTheLastOfAFullListToOne() {
     func margins(_ similarities: [Float]) -> [Float] {
       let list = similarities.enumerated().map { ContentNeighbors.Neighbor(item: ItemNumber($0), similarity: $1) }
