@@ -6,7 +6,7 @@ final class DescribedItems {
   private let catalogue: ItemCatalogue
   private let multiplications: Int
 
-  init(itemCount: Int, dimension: Int) throws {
+  init(itemCount: Int, dimension: Int) {
     catalogue = ItemCatalogue(configuration: ModelConfiguration(modalities: [.init(name: "text", dimension: dimension)]))
     multiplications = relatedTogether * itemCount * dimension
     var random = Xoshiro256(seed: 5)

@@ -23,7 +23,7 @@ func rankingBenchmarks(_ timer: Timer, _ report: Report, _ machine: Machine) thr
   report.add(
     "rank.batch.users_per_second.100k.with_neighbourhood",
     try timer(units: counted.requests.count) { try counted.rank(counted.requests[...]) }, unit: "users/s")
-  let described = try DescribedItems(itemCount: 100_000, dimension: 384)
+  let described = DescribedItems(itemCount: 100_000, dimension: 384)
   report.add(
     "rank.relate.items_per_second.100k", try timer(units: described.relatedTogether) { try described.relate() }, unit: "items/s")
 

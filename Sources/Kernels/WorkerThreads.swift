@@ -45,6 +45,9 @@ public final class WorkerThreads: @unchecked Sendable {
     changed.deallocate()
   }
 
+  /// The shard's share when so many things are shared out evenly, in order.
+  public func share(_ shard: Int, of things: Int) -> Range<Int> { things * shard / count..<things * (shard + 1) / count }
+
   /// Calls `body(0)` … `body(count − 1)`, one on each thread, and returns when all have returned. The first call starts the threads, with the
   /// caller's priority.
   public func run(_ body: @escaping @Sendable (_ shard: Int) -> Void) {

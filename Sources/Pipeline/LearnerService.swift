@@ -59,9 +59,8 @@ final class LearnerService {
         publishSnapshot()
         lastStride = .now
         metrics.learned(progress, version: learning.learner.snapshot.version, backlog: try learning.backlog(), time: .now - start)
-      } else if isPartialDue, try learning.followCatalogue() || (learning.learner.hasContentToRelate && !settings.learner.deterministic) {
+      } else if isPartialDue, try followItems(settings) {
         // New items are recommendable at once, before anything was learned of them.
-        if !settings.learner.deterministic { learning.learner.relateContent() }
         learning.learner.renewSnapshot()
         publishSnapshot()
         lastStride = .now
@@ -75,6 +74,14 @@ final class LearnerService {
       }
     }
     try checkpoint()
+  }
+
+  /// - Returns: whether there is something new of the items.
+  private func followItems(_ settings: Settings) throws -> Bool {
+    let changed = try learning.followCatalogue()
+    // What strides learn from may not depend on the clock in the deterministic mode.
+    let related = !settings.learner.deterministic && learning.learner.relateContent()
+    return changed || related
   }
 
   /// Lets ranking catch up where cores are short, which no priority brings about by itself: two busy threads may share a core while another

@@ -39,14 +39,6 @@ struct ContentNeighbors: Sendable, Equatable {
     return list.lazy.map { ($0.item, range > 1e-3 ? ($0.similarity - floor) / range : 1) }
   }
 
-  /// Whether there are items whose lists are of another description than theirs.
-  func isBehind(_ catalogue: ItemCatalogue) -> Bool { capacity > 0 && changed(catalogue).contains { _ in true } }
-
-  private func changed(_ catalogue: ItemCatalogue) -> some Sequence<Int> {
-    let wanted = catalogue.contentFingerprints
-    return wanted.indices.reversed().lazy.filter { wanted[$0] != ($0 < fingerprints.count ? fingerprints[$0] : 0) }
-  }
-
   /// Makes the lists of items whose description is new, those of the highest rows first.
   ///
   /// - Parameters:
@@ -56,13 +48,13 @@ struct ContentNeighbors: Sendable, Equatable {
   mutating func relate(_ catalogue: ItemCatalogue, multiplications: Int, between: () -> Void) -> [Int32] {
     guard capacity > 0 else { return [] }
     let wanted = catalogue.contentFingerprints
-    let each = max(1, wanted.count * catalogue.features.reduce(0) { $0 + $1.columns })
-    let rows = Array(changed(catalogue).prefix(max(1, multiplications / each)))
-    guard !rows.isEmpty else { return [] }
     if lists.count < wanted.count {
       lists += repeatElement([], count: wanted.count - lists.count)
       fingerprints += repeatElement(0, count: wanted.count - fingerprints.count)
     }
+    let each = max(1, wanted.count * catalogue.features.reduce(0) { $0 + $1.columns })
+    let listed = fingerprints
+    let rows = Array(wanted.indices.reversed().lazy.filter { wanted[$0] != listed[$0] }.prefix(max(1, multiplications / each)))
     forget(rows, catalogue)
     let present = rows.filter { wanted[$0] != 0 }
     for start in stride(from: 0, to: present.count, by: Self.block) {

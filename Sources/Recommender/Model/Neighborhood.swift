@@ -129,14 +129,15 @@ public struct Neighborhood: Sendable, Equatable {
     self.content = content
   }
 
-  func hasContentToRelate(_ catalogue: ItemCatalogue) -> Bool { capacity > 0 && content.isBehind(catalogue) }
-
   /// Relates items whose description is new to those with like content: see ``ContentNeighbors/relate(_:multiplications:between:)``.
-  mutating func relate(_ catalogue: ItemCatalogue, multiplications: Int, between: () -> Void) {
-    guard capacity > 0 else { return }
-    for row in content.relate(catalogue, multiplications: multiplications, between: between) {
-      if let item = catalogue.owners[Int(row)] { _ = claim(item, catalogue) }
-    }
+  ///
+  /// - Returns: whether there were any.
+  @discardableResult
+  mutating func relate(_ catalogue: ItemCatalogue, multiplications: Int, between: () -> Void) -> Bool {
+    guard capacity > 0 else { return false }
+    let related = content.relate(catalogue, multiplications: multiplications, between: between)
+    for row in related { if let item = catalogue.owners[Int(row)] { _ = claim(item, catalogue) } }
+    return !related.isEmpty
   }
 
   /// Counts one interaction: the last of `items`, after those before it.

@@ -28,8 +28,8 @@ public final class ParallelRanker {
   public func rank(
     _ requests: [RankingRequest], count: Int, snapshot: ModelSnapshot, lookup: @escaping @Sendable (ItemNumber) -> Int32?
   ) -> [[RankedItem]] {
-    workers.run { [parts] index in
-      let range = requests.count * index / parts.count..<requests.count * (index + 1) / parts.count
+    workers.run { [parts, workers] index in
+      let range = workers.share(index, of: requests.count)
       parts[index].lists = parts[index].ranker.rank(Array(requests[range]), count: count, snapshot: snapshot, lookup: lookup)
     }
     return parts.flatMap(\.lists)

@@ -57,17 +57,16 @@ extension OnlineLearner {
     file.set("neighborhood.steps", "U32", shape: [1], [weights.steps])
     file.set("neighborhood.owners", "U32", shape: [neighborhood.owners.count], neighborhood.owners.map { $0 ?? Self.free })
     file.set("neighborhood.users", "F32", shape: [neighborhood.users.count], neighborhood.users)
-    for (name, table) in [("together", neighborhood.together), ("next", neighborhood.next)] {
-      let entries = table.rows.flatMap { $0 }
-      file.set("neighborhood.\(name).used", "I32", shape: [table.rows.count], table.rows.map { Int32($0.count) })
-      file.set("neighborhood.\(name).items", "U32", shape: [entries.count], entries.map(\.item))
-      file.set("neighborhood.\(name).counts", "F32", shape: [entries.count], entries.map(\.count))
+    func set<Entry>(_ name: String, values: String, _ lists: [[Entry]], _ pair: (Entry) -> (item: ItemNumber, value: Float)) {
+      let pairs = lists.flatMap { $0.map(pair) }
+      file.set("\(name).used", "I32", shape: [lists.count], lists.map { Int32($0.count) })
+      file.set("\(name).items", "U32", shape: [pairs.count], pairs.map(\.item))
+      file.set("\(name).\(values)", "F32", shape: [pairs.count], pairs.map(\.value))
     }
-    let alike = neighborhood.content.lists.flatMap { $0 }
+    set("neighborhood.together", values: "counts", neighborhood.together.rows) { ($0.item, $0.count) }
+    set("neighborhood.next", values: "counts", neighborhood.next.rows) { ($0.item, $0.count) }
+    set("content", values: "similarities", neighborhood.content.lists) { ($0.item, $0.similarity) }
     file.set("content.fingerprints", "U64", shape: [neighborhood.content.fingerprints.count], neighborhood.content.fingerprints)
-    file.set("content.used", "I32", shape: [neighborhood.content.lists.count], neighborhood.content.lists.map { Int32($0.count) })
-    file.set("content.items", "U32", shape: [alike.count], alike.map(\.item))
-    file.set("content.similarities", "F32", shape: [alike.count], alike.map(\.similarity))
     Self.set(reservoir.examples, in: &file)
     file.metadata[Self.checksumKey] = String(file.checksum(without: Self.checksumKey))
     return try file.encoded()

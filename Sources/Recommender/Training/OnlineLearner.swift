@@ -200,13 +200,14 @@ public final class OnlineLearner {
     }
   }
 
-  /// Whether items wait for ``relateContent()``.
-  public var hasContentToRelate: Bool { neighborhood.hasContentToRelate(catalogue) }
-
   /// Finds what is like newly described items by content, as far as some tenths of a second go; the next call, or stride, goes on.
-  public func relateContent() { relateContent(Self.relatingPerStride) }
+  ///
+  /// - Returns: whether there were any.
+  @discardableResult
+  public func relateContent() -> Bool { relateContent(Self.relatingPerStride) }
 
-  private func relateContent(_ multiplications: Int) {
+  @discardableResult
+  private func relateContent(_ multiplications: Int) -> Bool {
     neighborhood.relate(catalogue, multiplications: multiplications, between: betweenPieces)
   }
 

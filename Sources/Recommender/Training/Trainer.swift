@@ -271,15 +271,11 @@ final class Trainer: @unchecked Sendable {
 
   // The tower, cut by rows: each worker keeps its pass for the backward.
 
-  private func chunk(_ index: Int, of count: Int) -> Range<Int> {
-    count * index / workers.count..<count * (index + 1) / workers.count
-  }
-
   private func forwardTower(_ items: StepItems, noiseSeed: UInt64?) -> Matrix {
     let vectors = Matrix(rows: items.rows.count, columns: parameters.configuration.hiddenSize)
     let scale = objective.routerNoise
     workers.run { [self] index in
-      let range = chunk(index, of: items.rows.count)
+      let range = workers.share(index, of: items.rows.count)
       shards[index].arena.reset()
       var noise: ((Int) -> Float)?
       if let noiseSeed, scale > 0, parameters.configuration.expertCount > 0, parameters.configuration.usesContent {
@@ -306,7 +302,7 @@ final class Trainer: @unchecked Sendable {
     let count = items.rows.count
     let first = shards[0]
     workers.run { [self] index in
-      let range = chunk(index, of: count)
+      let range = workers.share(index, of: count)
       for shard in shards[..<shardsUsed].dropFirst() {
         add(first.dVectors.rows(range), shard.dVectors.rows(range))
         add(first.dBias.columns(range), shard.dBias.columns(range))

@@ -61,11 +61,9 @@ struct BatchBuilder: Sendable {
   private func resolve(_ examples: ArraySlice<TrainingExample>, workers: WorkerThreads, seed: UInt64) -> [Sequence] {
     let shares = (0..<workers.count).map { _ in Share() }
     workers.run { index in
-      let first = examples.startIndex
-      let range = first + examples.count * index / shares.count..<first + examples.count * (index + 1) / shares.count
-      shares[index].sequences = range.compactMap { place in
-        var random = Xoshiro256(seed: seed ^ UInt64(place - first) &* 0xD134_2543_DE82_EF95)
-        return resolve(examples[place], using: &random)
+      shares[index].sequences = workers.share(index, of: examples.count).compactMap { place in
+        var random = Xoshiro256(seed: seed ^ UInt64(place) &* 0xD134_2543_DE82_EF95)
+        return resolve(examples[examples.startIndex + place], using: &random)
       }
     }
     return shares.flatMap(\.sequences)
