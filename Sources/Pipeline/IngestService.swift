@@ -87,7 +87,8 @@ final class IngestService {
         take(consumer, timeout: interval - (ContinuousClock.now - lastCommit))
       }
       do {
-        if try commit(consumer) { lastCommit = .now }
+        let start = ContinuousClock.now
+        if try commit(consumer) { lastCommit = start }
       } catch is StoppedWhileWaiting {
         // Nothing of what is in hand was written: it is read again at the next start.
         break

@@ -7,7 +7,7 @@ import Settings
 import StateStore
 
 /// Runs ``Ranking`` on a thread of its own and publishes by an idempotent producer. A mark is cleared only when the broker has
-/// acknowledged the list.
+/// acknowledged the list; many are at once, since a transaction waits for the disk.
 final class RankerService {
   private let ranking: Ranking
   private let settings: LiveSettings
@@ -18,12 +18,14 @@ final class RankerService {
   private let work: WorkSignal
   private var producer: Producer
   private var pending: [UInt64: Publication] = [:]
-  /// Lists that the broker has and the store does not know of yet: they are noted with the next pools, or alone when nobody is to be ranked.
-  private var acknowledged: [Publication] = []
+  private var lastNote = ContinuousClock.now
+  private var lastGuests = ContinuousClock.now - .seconds(60)
   private var nextToken: UInt64 = 1
   private var retryAt = ContinuousClock.now
   /// Whether the store took what was last written to it.
   private var hasRoom = true
+  /// At least so much time lies between two transactions that note what the broker has.
+  private static let noteInterval = Duration.milliseconds(25)
 
   init(
     ranking: Ranking, settings: LiveSettings, shared: SharedState, metrics: PipelineMetrics, logger: Logger, heartbeat: Watchdog.Heartbeat,
@@ -42,44 +44,56 @@ final class RankerService {
   /// Ranks and publishes until told to stop, then waits a bounded time for what is on its way.
   func run() throws {
     defer { ranking.stop() }
-    var lastGuests = ContinuousClock.now - .seconds(60)
     while !work.isClosed {
       heartbeat.beat()
-      let settings = settings.current
-      ranking.settings = settings
+      ranking.settings = settings.current
       settle(producer.poll(timeout: .zero))
-      var isIdle = true
-      // While the broker does not take lists, or the store no pools, they are not made over and over.
-      if pending.count < 4 * settings.ranker.batchSize, ContinuousClock.now >= retryAt {
-        do {
-          isIdle = try !rank()
-          if isIdle { try noteAcknowledged() }
-          if ContinuousClock.now - lastGuests >= .seconds(1) {
-            lastGuests = .now
-            try rankGuests()
-          }
-          hasRoom = true
-        } catch let error as StateStoreError where error.isOutOfRoom {
-          standStill(error)
-        }
-      } else {
-        // No list gets fresher by the learner's waiting.
-        shared.lateness = .zero
-      }
-      if isIdle {
+      if try !takeTurn() {
         if pending.isEmpty { try work.wait(untilDue()) } else { settle(producer.poll(timeout: .milliseconds(2))) }
       }
       if let error = producer.fatalError { try renewProducer(error) }
     }
-    settle(producer.flush(within: .seconds(5)))
+    try end()
+  }
+
+  /// - Returns: whether there was anybody to rank.
+  private func takeTurn() throws -> Bool {
+    // While the broker does not take lists, or the store no pools, they are not made over and over.
+    guard pending.count < 4 * ranking.settings.ranker.batchSize, ContinuousClock.now >= retryAt else {
+      // No list gets fresher by the learner's waiting.
+      shared.lateness = .zero
+      return false
+    }
     do {
-      try noteAcknowledged()
-      try ranking.endPublishing()
+      // First, so that no more lists are made while the store has no room for those that are.
+      if ranking.hasSettled, untilNote <= .zero {
+        try ranking.noteSettled()
+        lastNote = .now
+      }
+      let isBusy = try rank()
+      if ContinuousClock.now - lastGuests >= .seconds(1) {
+        lastGuests = .now
+        try rankGuests()
+      }
+      hasRoom = true
+      return isBusy
     } catch let error as StateStoreError where error.isOutOfRoom {
       standStill(error)
+      return false
     }
+  }
+
+  private func end() throws {
+    settle(producer.flush(within: .seconds(5)))
     if !pending.isEmpty {
       logger.warning("lists are not acknowledged yet: their users are ranked again at the next start", metadata: ["lists": "\(pending.count)"])
+      ranking.release(Array(pending.values))
+    }
+    do throws(StateStoreError) {
+      try ranking.endPublishing()
+    } catch {
+      guard error.isOutOfRoom else { throw error }
+      standStill(error)
     }
     producer.close(within: .seconds(2))
   }
@@ -88,10 +102,9 @@ final class RankerService {
   private func rank() throws -> Bool {
     let start = ContinuousClock.now
     let (publications, ranked, lateness) = try ranking.rankStale(
-      snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970(), acknowledged: acknowledged)
+      snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970())
     shared.lateness = lateness
     guard ranked > 0 else { return false }
-    acknowledged.removeAll(keepingCapacity: true)
     metrics.ranked(ranked, time: .now - start)
     try publish(publications)
     return true
@@ -145,7 +158,7 @@ final class RankerService {
   }
 
   private func settle(_ result: ProducerPollResult) {
-    let known = acknowledged.count
+    var acknowledged: [Publication] = []
     for report in result.deliveries {
       switch report.result {
       case .success:
@@ -153,27 +166,28 @@ final class RankerService {
       case .failure(let error): fail(report.token, error)
       }
     }
-    let new = acknowledged[known...]
-    if !new.isEmpty {
+    if !acknowledged.isEmpty {
+      ranking.acknowledge(acknowledged)
       let now = millisecondsSince1970()
-      metrics.delivered(new.count, failed: 0)
-      metrics.answered(after: new.compactMap { publication in publication.eventTime.map { .milliseconds(max(0, now - $0)) } })
+      metrics.delivered(acknowledged.count, failed: 0)
+      metrics.answered(after: acknowledged.compactMap { publication in publication.eventTime.map { .milliseconds(max(0, now - $0)) } })
     }
     for error in result.errors {
       logger.log(level: error.logLevel, "Kafka reports an error to the producer", metadata: ["error": "\(error)"])
     }
   }
 
-  private func noteAcknowledged() throws {
-    try ranking.acknowledge(acknowledged, now: millisecondsSince1970())
-    acknowledged.removeAll(keepingCapacity: true)
-  }
+  /// How long what is settled need not be noted yet.
+  private var untilNote: Duration { Self.noteInterval - (ContinuousClock.now - lastNote) }
 
-  /// How long nobody has to be ranked, as far as is known.
+  /// How long there is nothing to do, as far as is known.
   private func untilDue() throws -> Duration {
-    let longest = Duration.milliseconds(20)
-    guard ContinuousClock.now >= retryAt, let due = try ranking.nextDueTime() else { return longest }
-    return min(longest, max(.milliseconds(1), .milliseconds(due - millisecondsSince1970())))
+    var longest = Duration.milliseconds(20)
+    guard ContinuousClock.now >= retryAt else { return longest }
+    if ranking.hasSettled { longest = min(longest, untilNote) }
+    let now = millisecondsSince1970()
+    if let due = try ranking.nextDueTime(after: now) { longest = min(longest, .milliseconds(due - now)) }
+    return max(.milliseconds(1), longest)
   }
 
   private func fail(_ token: UInt64, _ error: KafkaError) {

@@ -4,23 +4,32 @@ import Settings
 import StateStore
 import Synchronization
 
+/// What the store has to know of a user once their list is settled.
+struct SettledList {
+  /// The stale mark that it answers; nil for the guests' list.
+  var markSequence: UInt64?
+  /// What the list is made of, and what of it was published; nil for a user who was erased.
+  var pool: PoolRecord?
+}
+
 /// A list that has to be sent: the key, and the value or a tombstone.
 struct Publication {
   var user: String
   /// nil erases the user's list.
   var recommendation: Recommendation?
-  /// The stale mark that is cleared once the broker has it; nil for the guests' list.
-  var markSequence: UInt64?
   /// The list's items, best first; none for a tombstone.
   var numbers: [StoredItemNumber]
-  /// Of the items, to see whether a later list differs.
-  var digest: UInt64
+  /// Holds once the broker has it.
+  var settled: SettledList
   /// When the oldest event was taken in that the list answers, in milliseconds since 1970; nil when it answers none.
   var eventTime: Int64?
 }
 
-/// Ranks stale users with the newest snapshot, stores their pools, and says what has to be published; makes lists on request. It knows no
-/// Kafka. One thread owns it.
+/// Ranks stale users with the newest snapshot, says what has to be published, and stores the pools of lists that are; makes lists on request.
+/// It knows no Kafka. One thread owns it.
+///
+/// Nothing is written before a list is sent: one transaction notes many that the broker has. What is lost on the way there is made again, as
+/// the users are still marked; ``StateStore/beginPublishing()`` says how revisions rise all the same.
 final class Ranking {
   private let store: StateStore
   var settings: Settings {
@@ -39,8 +48,10 @@ final class Ranking {
   private static let clockTolerance: Int64 = 60_000
   /// Users whose list is on its way to the broker: they are not ranked again before that is settled.
   private(set) var inFlight: Set<String> = []
-  /// What a list's revision is more than that before it; nil before the first list. See ``StateStore/beginPublishing()``.
-  private var revisionStep: UInt64?
+  /// By user: lists that are settled and that the store does not know of yet.
+  private var settled: [String: SettledList] = [:]
+  /// nil while no list goes out.
+  private var revisions: RevisionSource?
   private let recentLists: RecentLists
 
   /// - Parameters:
@@ -65,36 +76,22 @@ final class Ranking {
     var user: StaleUser
     var sequence: UserSequence?
     var pool: PoolRecord?
+    /// Of the newest list.
     var revision: UInt64
   }
 
-  /// Ranks up to a batch of users that are due, stores their pools and returns the lists that have to go out; those unchanged are settled.
+  /// Ranks up to a batch of users that are due and returns the lists that have to go out; those unchanged are settled.
   ///
   /// - Parameters:
   ///   - popular: the popular list's items, for those of whose history nothing is known.
   ///   - now: milliseconds since 1970.
-  ///   - acknowledged: lists that the broker has, as in ``acknowledge(_:now:)``, noted in the same transaction if anybody is ranked.
   /// - Returns: the lists, how many users were ranked, and for how long the first of them had been due.
   func rankStale(
-    snapshot: ModelSnapshot, popular: [StoredItemNumber], now: Int64, acknowledged: [Publication] = []
+    snapshot: ModelSnapshot, popular: [StoredItemNumber], now: Int64
   ) throws -> (publications: [Publication], ranked: Int, lateness: Duration) {
-    let limit = settings.ranker.batchSize
-    let candidates = try store.read { (transaction) throws(StateStoreError) in
-      try catalogue.follow(transaction)
-      // Nobody is due later than the debounce from now, unless the clock was set back since: then all are due, lest they wait until then.
-      let isClockBack = try transaction.latestDueTime().map { $0 > now + settings.ranker.debounce.wholeMilliseconds + Self.clockTolerance } ?? false
-      let due = try transaction.staleUsers(limit: limit + inFlight.count, dueBefore: isClockBack ? .max : now + 1)
-      var candidates: [Candidate] = []
-      for user in due where !inFlight.contains(user.user) && candidates.count < limit {
-        candidates.append(
-          Candidate(
-            user: user, sequence: try transaction.sequence(of: user.user), pool: try transaction.pool(of: user.user),
-            revision: try transaction.revision(of: user.user)))
-      }
-      return candidates
-    }
+    let candidates = try dueCandidates(now: now)
     guard let longestDue = candidates.first else { return ([], 0, .zero) }
-    let step = try beginPublishing()
+    let revisions = try currentRevisions()
     let requests = candidates.map { candidate in
       var request = request(candidate.sequence?.interactions ?? [])
       request.likely = candidate.pool?.items.compactMap { catalogue.row(of: $0.rawValue) } ?? []
@@ -102,62 +99,87 @@ final class Ranking {
     }
     let lists = staleRanker.rank(requests, count: settings.pool.size, snapshot: available(snapshot), lookup: catalogue.row(of:))
     var publications: [Publication] = []
-    var pools: [(user: String, pool: PoolRecord)] = []
-    var settled: [StaleUser] = []
     for (index, candidate) in candidates.enumerated() {
+      let (user, mark) = (candidate.user.user, candidate.user.mark)
       guard candidate.sequence != nil else {
-        recentLists.remove(candidate.user.user)
+        recentLists.remove(user)
+        // The store will not hear of it.
+        if let pool = settled[user]?.pool { revisions.lose(pool.revision) }
         publications.append(
-          Publication(user: candidate.user.user, recommendation: nil, markSequence: candidate.user.mark.sequence, numbers: [], digest: 0))
+          Publication(user: user, recommendation: nil, numbers: [], settled: SettledList(markSequence: mark.sequence, pool: nil)))
         continue
       }
       let items = poolItems(lists[index], snapshot, popular: popular, excluded: requests[index].excluded)
+      var pool = PoolRecord(
+        modelVersion: snapshot.version, revision: candidate.revision, items: items.map { StoredItemNumber(rawValue: $0.item) },
+        scores: items.map(\.score), published: candidate.pool?.published, madeTime: now)
       let published = publishedItems(items)
       let digest = Self.digest(published.map(\.item))
-      let previous = candidate.pool?.published
-      let isDue = previous.map { $0.digest != digest || now - $0.time >= settings.ranker.maxAge.wholeMilliseconds } ?? true
-      let pool = PoolRecord(
-        modelVersion: snapshot.version, revision: candidate.revision + (isDue ? step : 0), items: items.map { StoredItemNumber(rawValue: $0.item) },
-        scores: items.map(\.score), published: isDue ? nil : previous, madeTime: now)
-      pools.append((candidate.user.user, pool))
-      if isDue {
-        publications.append(
-          Publication(
-            user: candidate.user.user,
-            recommendation: recommendation(
-              candidate.user.user, published, revision: pool.revision, model: snapshot.version, asOf: candidate.user.mark.asOf, now: now),
-            markSequence: candidate.user.mark.sequence, numbers: published.map { StoredItemNumber(rawValue: $0.item) }, digest: digest,
-            eventTime: candidate.user.mark.asOf.isOfStream ? candidate.user.mark.dueTime - settings.ranker.debounce.wholeMilliseconds : nil))
-      } else {
-        settled.append(candidate.user)
+      if let previous = pool.published, previous.digest == digest, now - previous.time < settings.ranker.maxAge.wholeMilliseconds,
+        revisions.knows(pool.revision)
+      {
+        settled[user] = SettledList(markSequence: mark.sequence, pool: pool)
+        continue
       }
+      pool.revision = try revisions.next(after: candidate.revision)
+      pool.published = PoolRecord.Publication(digest: digest, count: published.count, time: now)
+      publications.append(
+        Publication(
+          user: user,
+          recommendation: recommendation(user, published, revision: pool.revision, model: snapshot.version, asOf: mark.asOf, now: now),
+          numbers: published.map { StoredItemNumber(rawValue: $0.item) }, settled: SettledList(markSequence: mark.sequence, pool: pool),
+          eventTime: mark.asOf.isOfStream ? mark.dueTime - settings.ranker.debounce.wholeMilliseconds : nil))
     }
-    try store.write { (transaction) throws(StateStoreError) in
-      // The revision is stored before the list is sent, so that it rises whatever happens in between. What was published is not known from
-      // here to the acknowledgement: a list that is never acknowledged may stand in the topic all the same.
-      for (user, pool) in pools {
-        // Unless the user was erased since they were read.
-        if try transaction.sequence(of: user) != nil { try transaction.putPool(pool, of: user) }
-      }
-      for user in settled { try transaction.clearStale(user.user, ifSequence: user.mark.sequence) }
-      try note(acknowledged, now, transaction)
-    }
-    landed(acknowledged)
     for publication in publications { inFlight.insert(publication.user) }
     return (publications, candidates.count, .milliseconds(max(0, now - longestDue.user.mark.dueTime)))
   }
 
-  private func beginPublishing() throws(StateStoreError) -> UInt64 {
-    if let revisionStep { return revisionStep }
-    let step = try 1 + store.beginPublishing()
-    revisionStep = step
-    return step
+  /// The users to rank now, the longest due first, as the store has them or as they were settled since.
+  private func dueCandidates(now: Int64) throws -> [Candidate] {
+    let limit = settings.ranker.batchSize
+    return try store.read { (transaction) throws(StateStoreError) in
+      try catalogue.follow(transaction)
+      // Nobody is due later than the debounce from now, unless the clock was set back since: then all are due, lest they wait until then.
+      let isClockBack = try transaction.latestDueTime().map { $0 > now + settings.ranker.debounce.wholeMilliseconds + Self.clockTolerance } ?? false
+      let due = try transaction.staleUsers(limit: limit + inFlight.count + settled.count, dueBefore: isClockBack ? .max : now + 1)
+      var candidates: [Candidate] = []
+      for user in due where !isAnswered(user) {
+        if candidates.count == limit { break }
+        let (pool, revision) = try newestPool(of: user.user, transaction)
+        candidates.append(Candidate(user: user, sequence: try transaction.sequence(of: user.user), pool: pool, revision: revision))
+      }
+      return candidates
+    }
   }
 
-  /// No list goes out any more.
+  /// Whether the mark has a list that is on its way, or that is settled and not noted yet.
+  private func isAnswered(_ user: StaleUser) -> Bool {
+    inFlight.contains(user.user) || settled[user.user]?.markSequence == user.mark.sequence
+  }
+
+  /// The user's pool as it was settled last, and the revision of their newest list.
+  private func newestPool(
+    of user: String, _ transaction: ReadTransaction
+  ) throws(StateStoreError) -> (record: PoolRecord?, revision: UInt64) {
+    if let pool = settled[user]?.pool { return (pool, pool.revision) }
+    if let pool = try transaction.pool(of: user) { return (pool, pool.revision) }
+    return (nil, try transaction.revision(of: user))
+  }
+
+  private func currentRevisions() throws(StateStoreError) -> RevisionSource {
+    if let revisions { return revisions }
+    let new = RevisionSource(store, floor: try store.beginPublishing())
+    revisions = new
+    return new
+  }
+
+  /// No list goes out any more, and what is settled is noted.
   func endPublishing() throws(StateStoreError) {
-    if revisionStep != nil { try store.endPublishing() }
-    revisionStep = nil
+    try noteSettled()
+    for list in settled.values { if let pool = list.pool { revisions?.lose(pool.revision) } }
+    settled.removeAll()
+    try revisions?.end()
+    revisions = nil
   }
 
   /// Ends the threads.
@@ -176,44 +198,30 @@ final class Ranking {
     guard !key.isEmpty, !inFlight.contains(key) else { return nil }
     let pool = try store.read { (transaction) throws(StateStoreError) in
       try catalogue.follow(transaction)
-      return (record: try transaction.pool(of: key), revision: try transaction.revision(of: key))
+      return try newestPool(of: key, transaction)
     }
     let ranked = zip(popular, scores).compactMap { number, score in
       catalogue[number.rawValue].flatMap { $0.available && $0.row != nil ? Ranked(item: number.rawValue, score: score) : nil }
     }
     let items = publishedItems(ranked)
     guard !items.isEmpty else { return nil }
+    let revisions = try currentRevisions()
     let digest = Self.digest(items.map(\.item))
-    guard digest != pool.record?.published?.digest else { return nil }
+    if digest == pool.record?.published?.digest, revisions.knows(pool.revision) { return nil }
     let record = PoolRecord(
-      modelVersion: 0, revision: try pool.revision + beginPublishing(), items: items.map { StoredItemNumber(rawValue: $0.item) },
-      scores: items.map(\.score), madeTime: now)
-    try store.write { (transaction) throws(StateStoreError) in try transaction.putPool(record, of: key) }
+      modelVersion: 0, revision: try revisions.next(after: pool.revision), items: items.map { StoredItemNumber(rawValue: $0.item) },
+      scores: items.map(\.score), published: PoolRecord.Publication(digest: digest, count: items.count, time: now), madeTime: now)
     inFlight.insert(key)
     return Publication(
-      user: key, recommendation: recommendation(key, items, revision: record.revision, model: 0, asOf: nil, now: now), markSequence: nil,
-      numbers: record.items, digest: digest)
+      user: key, recommendation: recommendation(key, items, revision: record.revision, model: 0, asOf: nil, now: now), numbers: record.items,
+      settled: SettledList(markSequence: nil, pool: record))
   }
 
-  /// The broker has these lists: their marks are cleared and what was published is noted.
-  func acknowledge(_ publications: [Publication], now: Int64) throws {
-    guard !publications.isEmpty else { return }
-    try store.write { (transaction) throws(StateStoreError) in try note(publications, now, transaction) }
-    landed(publications)
-  }
-
-  private func note(_ publications: [Publication], _ now: Int64, _ transaction: WriteTransaction) throws(StateStoreError) {
-    for publication in publications {
-      if let sequence = publication.markSequence { try transaction.clearStale(publication.user, ifSequence: sequence) }
-      guard let recommendation = publication.recommendation, var pool = try transaction.pool(of: publication.user) else { continue }
-      pool.published = PoolRecord.Publication(digest: publication.digest, count: recommendation.items.count, time: now)
-      try transaction.putPool(pool, of: publication.user)
-    }
-  }
-
-  private func landed(_ publications: [Publication]) {
+  /// The broker has these lists.
+  func acknowledge(_ publications: [Publication]) {
     for publication in publications {
       inFlight.remove(publication.user)
+      settled[publication.user] = publication.settled
       if let list = publication.recommendation {
         recentLists.add(
           RecentLists.List(
@@ -222,9 +230,35 @@ final class Ranking {
     }
   }
 
-  /// When the next user is due, in milliseconds since 1970; nil when nobody is.
-  func nextDueTime() throws(StateStoreError) -> Int64? {
-    try store.read { (transaction) throws(StateStoreError) in try transaction.nextDueTime() }
+  /// Whether there are lists that the store does not know of yet.
+  var hasSettled: Bool { !settled.isEmpty }
+
+  /// Stores the pools of the lists that are settled and clears the marks that they answer, in one transaction.
+  func noteSettled() throws(StateStoreError) {
+    guard !settled.isEmpty else { return }
+    let lists = settled.sorted { $0.key < $1.key }
+    settled = try store.write { (transaction) throws(StateStoreError) in
+      var left: [String: SettledList] = [:]
+      for (user, list) in lists where try !note(list, of: user, transaction) { left[user] = list }
+      return left
+    }
+  }
+
+  /// - Returns: whether the store knows of it now.
+  private func note(_ list: SettledList, of user: String, _ transaction: WriteTransaction) throws(StateStoreError) -> Bool {
+    var isNewest = true
+    if let sequence = list.markSequence { isNewest = try transaction.clearStale(user, ifSequence: sequence) }
+    guard let pool = list.pool else { return true }
+    // Where the mark is another by now, and no pool is there, the user may have been erased since: nothing of before may come back. They are
+    // ranked again, or a tombstone goes out.
+    if !isNewest { isNewest = try transaction.hasPool(user) }
+    if isNewest { try transaction.putPool(pool, of: user) }
+    return isNewest
+  }
+
+  /// When the next user is due after a time, in milliseconds since 1970; nil when nobody is.
+  func nextDueTime(after now: Int64) throws(StateStoreError) -> Int64? {
+    try store.read { (transaction) throws(StateStoreError) in try transaction.nextDueTime(after: now) }
   }
 
   /// The share of the items that may be recommended which stand in the newest published lists; nil without any.
@@ -234,9 +268,12 @@ final class Ranking {
     return items > 0 && shown > 0 ? min(1, Double(shown) / Double(items)) : nil
   }
 
-  /// These lists did not reach the broker: their users stay marked and are ranked again.
+  /// Nobody knows whether the broker has these lists: their users stay marked and are ranked again.
   func release(_ publications: [Publication]) {
-    for publication in publications { inFlight.remove(publication.user) }
+    for publication in publications {
+      inFlight.remove(publication.user)
+      if let list = publication.recommendation { revisions?.lose(list.revision) }
+    }
   }
 
   /// The list that a user would have now. Nothing is stored or published.
@@ -386,6 +423,40 @@ extension ModelSnapshot {
     guard let row = item.row, Int(row) < rowCount, owners[Int(row)] == item.number.rawValue else { return nil }
     return Int32(bitPattern: row)
   }
+}
+
+/// Gives the lists their revisions, which are reserved in the store before they are given.
+private final class RevisionSource {
+  private let store: StateStore
+  /// Up to here nobody knows which lists the topic has.
+  private var floor: UInt64
+  private var ceiling: UInt64
+  /// So many are reserved at once, as that waits for the disk.
+  private static let reserve: UInt64 = 1000
+
+  /// - Parameter floor: of ``StateStore/beginPublishing()``.
+  init(_ store: StateStore, floor: UInt64) {
+    self.store = store
+    self.floor = floor
+    ceiling = floor
+  }
+
+  func next(after newest: UInt64) throws(StateStoreError) -> UInt64 {
+    let next = max(newest, floor) + 1
+    if next > ceiling {
+      try store.reserveRevisions(upTo: next + Self.reserve)
+      ceiling = next + Self.reserve
+    }
+    return next
+  }
+
+  /// Whether the topic's newest list of a user is the one with this revision, if that is the store's newest.
+  func knows(_ revision: UInt64) -> Bool { revision > floor }
+
+  /// A list with this revision may have gone out or not.
+  func lose(_ revision: UInt64) { floor = max(floor, revision) }
+
+  func end() throws(StateStoreError) { try store.endPublishing(floor: floor) }
 }
 
 /// What the services hand to each other: immutable values under a lock.

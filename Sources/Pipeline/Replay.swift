@@ -103,7 +103,8 @@ public final class Replay {
     let popular = ingest.quality.popularList(popularCount).items
     while true {
       let (publications, ranked, _) = try ranking.rankStale(snapshot: learning.learner.snapshot, popular: popular, now: ingest.streamTime)
-      try ranking.acknowledge(publications, now: ingest.streamTime)
+      ranking.acknowledge(publications)
+      try ranking.noteSettled()
       if ranked == 0 { return }
     }
   }

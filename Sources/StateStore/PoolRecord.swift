@@ -17,7 +17,7 @@ public struct PoolRecord: Hashable, Sendable {
 
   /// Of the snapshot that made the pool.
   public var modelVersion: UInt64
-  /// Of the list that goes out with this pool. It rises strictly with every list and is stored before the list is sent.
+  /// Of the newest list that went out. It rises strictly with every list.
   public var revision: UInt64
   /// Best first.
   public var items: [ItemNumber]
@@ -45,10 +45,23 @@ extension PoolRecord {
   private static let version: UInt8 = 1
 
   package init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
-    var reader = RecordReader(bytes)
-    try reader.version(Self.version)
-    try ExternalIDCoder.checkIdentity(user, key: key, from: &reader)
+    var reader = try Self.reader(bytes, user: user, key: key)
     try self.init(fields: &reader)
+  }
+
+  /// The record's revision alone.
+  static func revision(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) -> UInt64 {
+    var reader = try reader(bytes, user: user, key: key)
+    _ = try reader.varint()
+    return try reader.varint()
+  }
+
+  /// Of what comes behind the identity.
+  private static func reader(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) -> RecordReader {
+    var reader = RecordReader(bytes)
+    try reader.version(version)
+    try ExternalIDCoder.checkIdentity(user, key: key, from: &reader)
+    return reader
   }
 
   private init(fields reader: inout RecordReader) throws(StateStoreError) {

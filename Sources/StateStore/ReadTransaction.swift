@@ -45,10 +45,14 @@ public class ReadTransaction {
     return try value(databases.pools, key).map { (bytes) throws(StateStoreError) in try PoolRecord(bytes, user: user, key: key) }
   }
 
+  /// Whether a pool of the user was stored.
+  public final func hasPool(_ user: String) throws(StateStoreError) -> Bool { try value(databases.pools, try coder.key(user)) != nil }
+
   /// The revision of the user's newest list, or what a user without one goes on from. The next list needs a higher one.
   public final func revision(of user: String) throws(StateStoreError) -> UInt64 {
-    if let pool = try pool(of: user) { return pool.revision }
-    return try counters().revisionFloor
+    let key = try coder.key(user)
+    guard let bytes = try value(databases.pools, key) else { return try counters().revisionFloor }
+    return try PoolRecord.revision(bytes, user: user, key: key)
   }
 
   /// The number of an item, if it was ever seen.
@@ -163,10 +167,17 @@ public class ReadTransaction {
     return try value(databases.stale, key).map { (bytes) throws(StateStoreError) in try StaleMark(bytes, user: user, key: key) }
   }
 
-  /// When the first stale user is due (ms since 1970); nil when none is stale.
-  public final func nextDueTime() throws(StateStoreError) -> Int64? {
+  /// When the first stale user is due (ms since 1970); nil when none is.
+  ///
+  /// - Parameter time: only those are looked at who are due later than this.
+  public final func nextDueTime(after time: Int64) throws(StateStoreError) -> Int64? {
     try settle()
-    return try dueTime(firstKey(databases.staleByDueTime))
+    var key: [UInt8]?
+    try scan(databases.staleByDueTime, from: StaleMark.dueKey(time + 1, userKey: [])) { found, _ in
+      key = found.copied()
+      return false
+    }
+    return try dueTime(key)
   }
 
   /// The latest time, in ms since 1970, at which a user is due; nil when nobody is.

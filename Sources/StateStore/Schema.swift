@@ -121,6 +121,30 @@ struct Counters: Hashable, Sendable {
 enum MetaKey {
   static let schema = Array("schema".utf8)
   static let counters = Array("counters".utf8)
-  /// Publishers that began and did not end, u64; missing for none.
-  static let publishers = Array("publishers".utf8)
+  /// `RevisionReserve`; missing before the first publisher.
+  static let revisions = Array("revisions".utf8)
+}
+
+/// Which revisions lists may have whose users' pools do not say so, see `StateStore.beginPublishing()`.
+struct RevisionReserve: Hashable, Sendable {
+  /// Up to here they were given, or may have been.
+  var floor: UInt64 = 0
+  /// Up to here they may be given.
+  var ceiling: UInt64 = 0
+}
+
+extension ReadTransaction {
+  func revisionReserve() throws(StateStoreError) -> RevisionReserve {
+    guard let bytes = try value(databases.meta, MetaKey.revisions) else { return RevisionReserve() }
+    guard let floor = bytes.span.bigEndian(UInt64.self), let ceiling = bytes.span.bigEndian(UInt64.self, at: 8), floor <= ceiling else {
+      throw RecordReader.damaged
+    }
+    return RevisionReserve(floor: floor, ceiling: ceiling)
+  }
+}
+
+extension WriteTransaction {
+  func setRevisionReserve(_ reserve: RevisionReserve) throws(StateStoreError) {
+    try put(databases.meta, MetaKey.revisions, [UInt8](bigEndian: reserve.floor) + [UInt8](bigEndian: reserve.ceiling))
+  }
 }

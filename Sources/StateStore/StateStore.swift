@@ -160,25 +160,40 @@ public final class StateStore: Sendable {
 
   /// To be called before the first list is published.
   ///
-  /// A list is published when its revision is committed, and a power cut may undo that commit. So whoever publishes leaves out as many revisions
-  /// as publishers before it did not end by ``endPublishing()``: each may have sent one list of a user whose revision is not in the store.
+  /// A list goes out before its revision is stored, so that it does not wait for the disk. So whoever publishes first reserves revisions, and those
+  /// that were reserved by a publisher that did not end by ``endPublishing(floor:)`` count as given.
   ///
-  /// - Returns: how many revisions to leave out.
+  /// - Returns: the floor. Lists up to this revision may stand in the topic though no pool knows of them: the next one of any user needs a higher
+  ///   revision, and a pool up to it does not say what was published last.
   public func beginPublishing() throws(StateStoreError) -> UInt64 {
-    let unended = try write { (transaction) throws(StateStoreError) in
-      let bytes = try transaction.value(databases.meta, MetaKey.publishers) ?? []
-      let unended = bytes.span.bigEndian(UInt64.self) ?? 0
-      try transaction.put(databases.meta, MetaKey.publishers, [UInt8](bigEndian: unended + 1))
-      return unended
+    let floor = try write { (transaction) throws(StateStoreError) in
+      let before = try transaction.revisionReserve()
+      let floor = max(before.floor, before.ceiling)
+      try transaction.setRevisionReserve(RevisionReserve(floor: floor, ceiling: floor))
+      return floor
     }
     try sync()
-    return unended
+    return floor
   }
 
-  /// All revisions of published lists are in the store for good.
-  public func endPublishing() throws(StateStoreError) {
+  /// From here on lists up to this revision may be published, even if the power is cut.
+  public func reserveRevisions(upTo ceiling: UInt64) throws(StateStoreError) {
+    try write { (transaction) throws(StateStoreError) in
+      var reserve = try transaction.revisionReserve()
+      reserve.ceiling = max(reserve.ceiling, ceiling)
+      try transaction.setRevisionReserve(reserve)
+    }
     try sync()
-    try write { (transaction) throws(StateStoreError) in try transaction.delete(databases.meta, MetaKey.publishers) }
+  }
+
+  /// All revisions of published lists above the floor are in the store for good.
+  ///
+  /// - Parameter floor: as ``beginPublishing()`` returned it, or the highest revision of a list since of which nobody knows whether the topic has it.
+  public func endPublishing(floor: UInt64) throws(StateStoreError) {
+    try sync()
+    try write { (transaction) throws(StateStoreError) in
+      try transaction.setRevisionReserve(RevisionReserve(floor: floor, ceiling: floor))
+    }
   }
 
   /// How full the store is.

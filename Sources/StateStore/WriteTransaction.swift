@@ -139,19 +139,21 @@ public final class WriteTransaction: ReadTransaction {
     return true
   }
 
-  /// Stores a user's pool, before the list with its revision is published.
+  /// Stores a user's pool.
   ///
-  /// Throws `.revisionNotRising` when its revision is lower than the stored one: the same is for a pool made anew whose list does not go
-  /// out.
+  /// Throws `.revisionNotRising` when its revision is lower than that of the user's stored pool: the same is for a pool made anew whose list
+  /// does not go out.
   public func putPool(_ pool: PoolRecord, of user: String) throws(StateStoreError) {
     guard pool.items.count == pool.scores.count else {
       throw StateStoreError(.invalidValue, "a pool has \(pool.items.count) items and \(pool.scores.count) scores")
     }
-    let newest = try revision(of: user)
-    guard pool.revision >= newest else {
-      throw StateStoreError(.revisionNotRising, "a pool has revision \(pool.revision); the newest is \(newest)")
-    }
     let key = try coder.key(user)
+    if let bytes = try value(databases.pools, key) {
+      let newest = try PoolRecord.revision(bytes, user: user, key: key)
+      guard pool.revision >= newest else {
+        throw StateStoreError(.revisionNotRising, "a pool has revision \(pool.revision); the newest is \(newest)")
+      }
+    }
     record.removeAll(keepingCapacity: true)
     pool.encode(user: user, key: key, to: &record)
     try put(databases.pools, key, record)

@@ -89,7 +89,7 @@ struct HistoryImportTests {
       #expect(list.model == version && list.revision == 1)
     }
     // The first event of the stream is learned as any other, and its user's list says what it reflects.
-    try scene.ranking.acknowledge(publications, now: scene.clock)
+    try scene.settle(publications)
     try scene.apply([scene.stream.interaction("user 1", "item 1", time: 100_000)])
     #expect(try scene.learning.step(partial: true)?.report.newTargets == 1)
     #expect(try scene.store.sequence(of: "user 1")?.partition == 0)

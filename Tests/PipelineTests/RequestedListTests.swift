@@ -141,7 +141,7 @@ struct RequestedListTests {
       try scene.learning.followCatalogue()
       scene.learning.learner.renewSnapshot()
       let publications = try ranking.rankStale(snapshot: scene.learning.learner.snapshot, popular: [], now: scene.clock).publications
-      try ranking.acknowledge(publications, now: scene.clock)
+      ranking.acknowledge(publications)
       return publications
     }
     try scene.interact("u", "item 0")

@@ -131,8 +131,16 @@ final class Scene {
 
   func rankAndAcknowledge(popular: [String] = []) throws -> [Publication] {
     let publications = try rank(popular: popular)
-    try ranking.acknowledge(publications, now: clock)
+    try settle(publications)
     return publications
+  }
+}
+
+extension Scene {
+  /// The broker has these lists, and the store is told.
+  func settle(_ publications: [Publication]) throws {
+    ranking.acknowledge(publications)
+    try ranking.noteSettled()
   }
 }
 
