@@ -22,7 +22,7 @@ static void upper_bounds_plain(const struct quantized_rows *rows, int32_t group,
   int32_t left = rows_left(rows, group);
   for (int32_t i = 0; i < GROUP; i++) {
     int32_t row = group * GROUP + i;
-    upper[i] = i < left ? rows->bias[row] + ((float)products[i] * rows->scales[row] + rows->offsets[row]) * query->scale + query->error * rows->norms[row]
+    upper[i] = i < left ? rows->bias[row] + (float)(products[i] + rows->offsets[row]) * (rows->scales[row] * query->scale) + query->error * rows->norms[row]
                         : -INFINITY;
   }
 }
@@ -30,15 +30,15 @@ static void upper_bounds_plain(const struct quantized_rows *rows, int32_t group,
 static void find_plain(
     const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count, struct quantized_hit *hits, int32_t *counts) {
   for (int32_t q = 0; q < query_count; q++) {
-    struct quantized_hit *next = hits + (int64_t)q * rows->count;
+    struct quantized_hit *next = hits + q * quantized_hit_stride(rows->count);
     for (int32_t group = 0; group * GROUP < rows->count; group++) {
       float upper[GROUP];
       upper_bounds_plain(rows, group, &queries[q], upper);
       int32_t left = rows_left(rows, group);
       for (int32_t i = 0; i < left; i++)
-        if (!(upper[i] < queries[q].least)) *next++ = (struct quantized_hit){group * GROUP + i, upper[i]};
+        if (upper[i] >= queries[q].least) *next++ = (struct quantized_hit){group * GROUP + i, upper[i]};
     }
-    counts[q] = (int32_t)(next - (hits + (int64_t)q * rows->count));
+    counts[q] = (int32_t)(next - (hits + q * quantized_hit_stride(rows->count)));
   }
 }
 
@@ -62,29 +62,32 @@ INLINE void append(struct quantized_hit **next, int32_t first, uint64_t mask, co
   }
 }
 
-/// The upper bounds of a group's rows, those beyond the last row being −∞.
-VNNI INLINE __m512 upper512(__m512i products, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query) {
+/// The upper bounds of a group's rows, those that are not valid being −∞. The sums began with the offsets.
+VNNI INLINE __m512 upper512(__m512i sums, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, __mmask16 valid) {
   int32_t row = group * GROUP;
-  __mmask16 valid = (__mmask16)((1u << rows_left(rows, group)) - 1);
-  __m512 product = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_loadu_ps(rows->scales + row), _mm512_loadu_ps(rows->offsets + row));
-  __m512 middle = _mm512_fmadd_ps(product, _mm512_set1_ps(query->scale), _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row));
-  return _mm512_fmadd_ps(_mm512_loadu_ps(rows->norms + row), _mm512_set1_ps(query->error), middle);
+  __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(rows->scales + row), _mm512_set1_ps(query->scale));
+  __m512 rest = _mm512_fmadd_ps(
+      _mm512_loadu_ps(rows->norms + row), _mm512_set1_ps(query->error), _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row));
+  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, rest);
 }
 
 /// Groups whose sums stay in registers together: with those of four queries half of the registers, so that a product need not wait for the
 /// one before.
 enum { TOGETHER = QUANTIZED_PADDING / GROUP };
 
-/// So many groups against `count` queries, a constant from 1 to 4.
+/// So many groups against `count` queries, a constant from 1 to 4; `valid` says of each row whether it is one, and is a constant but at the end.
 VNNI INLINE void find512(
-    const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count, struct quantized_hit **next) {
+    const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count, const uint64_t valid,
+    struct quantized_hit **next) {
   const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
   const int64_t group_size = (int64_t)GROUP * rows->columns;
   __m512i sums[4][TOGETHER];
 #pragma clang loop unroll(full)
-  for (int q = 0; q < count; q++)
+  for (int g = 0; g < TOGETHER; g++) {
+    __m512i offsets = _mm512_loadu_si512(rows->offsets + (group + g) * GROUP);
 #pragma clang loop unroll(full)
-    for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_setzero_si512();
+    for (int q = 0; q < count; q++) sums[q][g] = offsets;
+  }
   for (int64_t column = 0; column < rows->columns; column += 4, values += 4 * GROUP) {
     __m512i x[TOGETHER];
 #pragma clang loop unroll(full)
@@ -96,26 +99,34 @@ VNNI INLINE void find512(
       for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], four, x[g]);
     }
   }
-  // What is beyond the rows is not below the threshold when a search begins, which is −∞.
-  int32_t left = rows->count - group * GROUP;
-  uint64_t valid = left < TOGETHER * GROUP ? (1ull << left) - 1 : ~0ull;
 #pragma clang loop unroll(full)
   for (int q = 0; q < count; q++) {
-    __m512 upper[TOGETHER], least = _mm512_set1_ps(queries[q].least);
-    uint64_t mask = 0;
+    __m512 upper[TOGETHER], greatest = _mm512_set1_ps(-INFINITY);
 #pragma clang loop unroll(full)
     for (int g = 0; g < TOGETHER; g++) {
-      upper[g] = upper512(sums[q][g], rows, group + g, &queries[q]);
-      mask |= (uint64_t)_mm512_cmp_ps_mask(upper[g], least, _CMP_NLT_UQ) << (g * GROUP);
+      upper[g] = upper512(sums[q][g], rows, group + g, &queries[q], (__mmask16)(valid >> (g * GROUP)));
+      greatest = _mm512_max_ps(upper[g], greatest);
     }
-    mask &= valid;
-    if (__builtin_expect(mask != 0, 0)) {
+    __m512 least = _mm512_set1_ps(queries[q].least);
+    if (__builtin_expect(_mm512_cmp_ps_mask(greatest, least, _CMP_GE_OQ) != 0, 0)) {
       float stored[TOGETHER * GROUP];
+      uint64_t mask = 0;
 #pragma clang loop unroll(full)
-      for (int g = 0; g < TOGETHER; g++) _mm512_storeu_ps(stored + g * GROUP, upper[g]);
-      append(&next[q], group * GROUP, mask, stored);
+      for (int g = 0; g < TOGETHER; g++) {
+        _mm512_storeu_ps(stored + g * GROUP, upper[g]);
+        mask |= (uint64_t)_mm512_cmp_ps_mask(upper[g], least, _CMP_GE_OQ) << (g * GROUP);
+      }
+      // What is beyond the rows is not below the threshold when a search begins, which is −∞.
+      append(&next[q], group * GROUP, mask & valid, stored);
     }
   }
+}
+
+/// The rows against `count` queries, a constant from 1 to 4.
+VNNI INLINE void find_all512(const struct quantized_rows *rows, const struct quantized_query *queries, const int count, struct quantized_hit **next) {
+  int32_t whole = rows->count / QUANTIZED_PADDING * TOGETHER, left = rows->count % QUANTIZED_PADDING;
+  for (int32_t group = 0; group < whole; group += TOGETHER) find512(rows, group, queries, count, ~0ull, next);
+  if (left) find512(rows, whole, queries, count, (1ull << left) - 1, next);
 }
 
 VNNI static void find_vnni(
@@ -123,55 +134,55 @@ VNNI static void find_vnni(
   for (int32_t q = 0; q < query_count; q += 4) {
     int count = query_count - q < 4 ? query_count - q : 4;
     struct quantized_hit *next[4];
-    for (int k = 0; k < count; k++) next[k] = hits + (int64_t)(q + k) * rows->count;
-    for (int32_t group = 0; group * GROUP < rows->count; group += TOGETHER) switch (count) {
-        case 1: find512(rows, group, queries + q, 1, next); break;
-        case 2: find512(rows, group, queries + q, 2, next); break;
-        case 3: find512(rows, group, queries + q, 3, next); break;
-        default: find512(rows, group, queries + q, 4, next);
-      }
-    for (int k = 0; k < count; k++) counts[q + k] = (int32_t)(next[k] - (hits + (int64_t)(q + k) * rows->count));
+    for (int k = 0; k < count; k++) next[k] = hits + (q + k) * quantized_hit_stride(rows->count);
+    switch (count) {
+      case 1: find_all512(rows, queries + q, 1, next); break;
+      case 2: find_all512(rows, queries + q, 2, next); break;
+      case 3: find_all512(rows, queries + q, 3, next); break;
+      default: find_all512(rows, queries + q, 4, next);
+    }
+    for (int k = 0; k < count; k++) counts[q + k] = (int32_t)(next[k] - (hits + (q + k) * quantized_hit_stride(rows->count)));
   }
 }
 
 VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
   const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
-  __m512i sums = _mm512_setzero_si512();
+  __m512i sums = _mm512_loadu_si512(rows->offsets + group * GROUP);
   for (int32_t column = 0; column < rows->columns; column += 4)
     sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(four_values(query->values + column)), _mm512_loadu_si512(values + column * GROUP));
-  _mm512_storeu_ps(upper, upper512(sums, rows, group, query));
+  _mm512_storeu_ps(upper, upper512(sums, rows, group, query, (__mmask16)((1u << rows_left(rows, group)) - 1)));
 }
 
 /// Half a group against one query.
 AVX2 INLINE __m256 upper256(const struct quantized_rows *rows, int32_t group, int32_t half, const struct quantized_query *query) {
   const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns + half * 32;
-  __m256i sums = _mm256_setzero_si256();
+  int32_t row = group * GROUP + half * 8, left = rows_left(rows, group) - half * 8;
+  __m256i sums = _mm256_loadu_si256((const __m256i *)(rows->offsets + row));
   for (int32_t column = 0; column < rows->columns; column += 4) {
     __m256i four = _mm256_set1_epi32(four_values(query->values + column));
     __m256i pairs = _mm256_maddubs_epi16(four, _mm256_loadu_si256((const __m256i *)(values + column * GROUP)));
     sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
-  int32_t row = group * GROUP + half * 8, left = rows_left(rows, group) - half * 8;
   float bias[8];
   if (left < 8) {
     for (int32_t i = 0; i < 8; i++) bias[i] = i < left ? rows->bias[row + i] : -INFINITY;
   } else {
     memcpy(bias, rows->bias + row, sizeof bias);
   }
-  __m256 product = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(rows->scales + row), _mm256_loadu_ps(rows->offsets + row));
-  __m256 middle = _mm256_fmadd_ps(product, _mm256_set1_ps(query->scale), _mm256_loadu_ps(bias));
-  return _mm256_fmadd_ps(_mm256_loadu_ps(rows->norms + row), _mm256_set1_ps(query->error), middle);
+  __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(rows->scales + row), _mm256_set1_ps(query->scale));
+  __m256 rest = _mm256_fmadd_ps(_mm256_loadu_ps(rows->norms + row), _mm256_set1_ps(query->error), _mm256_loadu_ps(bias));
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), scale, rest);
 }
 
 AVX2 static void find_avx2(
     const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count, struct quantized_hit *hits, int32_t *counts) {
   for (int32_t q = 0; q < query_count; q++) {
-    struct quantized_hit *start = hits + (int64_t)q * rows->count, *next = start;
+    struct quantized_hit *start = hits + q * quantized_hit_stride(rows->count), *next = start;
     __m256 least = _mm256_set1_ps(queries[q].least);
     for (int32_t group = 0; group * GROUP < rows->count; group++) {
       __m256 low = upper256(rows, group, 0, &queries[q]), high = upper256(rows, group, 1, &queries[q]);
-      uint32_t mask = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(low, least, _CMP_NLT_UQ)) |
-                      (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(high, least, _CMP_NLT_UQ)) << 8;
+      uint32_t mask = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(low, least, _CMP_GE_OQ)) |
+                      (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(high, least, _CMP_GE_OQ)) << 8;
       mask &= (1u << rows_left(rows, group)) - 1;
       if (mask) {
         float stored[GROUP];

@@ -68,6 +68,17 @@ public func dot(_ a: Matrix, _ i: Int, _ b: Matrix, _ j: Int) -> Float {
   return dot(a.row(i), b.row(j), a.columns)
 }
 
+/// Row i of a times each of these rows of b, which may lie anywhere: they are fetched ahead of their use.
+public func dots(_ a: Matrix, _ i: Int, _ b: Matrix, rows: [Int32]) -> [Float] {
+  precondition(a.columns == b.columns)
+  let ahead = 8
+  for row in rows.prefix(ahead) { prefetch(b.row(Int(row)), Int64(b.columns)) }
+  return rows.indices.map { place in
+    if place + ahead < rows.count { prefetch(b.row(Int(rows[place + ahead])), Int64(b.columns)) }
+    return dot(a.row(i), b.row(Int(rows[place])), a.columns)
+  }
+}
+
 /// Row i of y += factor · row j of x.
 public func accumulate(_ y: Matrix, _ i: Int, factor: Float, _ x: Matrix, _ j: Int) {
   precondition(y.columns == x.columns)

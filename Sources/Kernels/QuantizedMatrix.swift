@@ -15,10 +15,10 @@ public struct QuantizedMatrix: Sendable {
   /// `columns`, and zeros up to a multiple of 4.
   let paddedColumns: Int
   /// v̂ = scale·value, value in −127 … 127, as `quantized_rows` has them.
-  let values: ByteBuffer
+  let values: IntegerBuffer<Int8>
   let scales: FloatBuffer
-  /// What a query's zero point adds to the product with v̂, negative.
-  let offsets: FloatBuffer
+  /// What a query's zero point adds to the product with the values, negative.
+  let offsets: IntegerBuffer<Int32>
   /// (1, columns): what all rows share tells them not apart, and would take the 8 bits from what does.
   let mean: Matrix
   /// ‖v̂‖; ∞ for a row that is not finite, or too small for its scale.
@@ -32,12 +32,13 @@ public struct QuantizedMatrix: Sendable {
   /// By which products are computed.
   let instructions: SearchInstructions
 
-  final class ByteBuffer: @unchecked Sendable {
+  final class IntegerBuffer<Element: FixedWidthInteger>: @unchecked Sendable {
     // @unchecked: written by the initialiser alone.
-    let base: UnsafeMutablePointer<Int8>
+    let base: UnsafeMutablePointer<Element>
 
     init(count: Int) {
-      base = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1), alignment: 64).bindMemory(to: Int8.self, capacity: max(count, 1))
+      let bytes = max(count, 1) * MemoryLayout<Element>.size
+      base = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64).bindMemory(to: Element.self, capacity: max(count, 1))
       base.initialize(repeating: 0, count: max(count, 1))
     }
 
@@ -54,9 +55,9 @@ public struct QuantizedMatrix: Sendable {
     let (group, padding) = (QUANTIZED_GROUP, QUANTIZED_PADDING)
     let padded = (rows + padding - 1) / padding * padding
     paddedColumns = (columns + 3) / 4 * 4
-    values = ByteBuffer(count: padded * paddedColumns)
+    values = IntegerBuffer(count: padded * paddedColumns)
     scales = FloatBuffer(count: padded)
-    offsets = FloatBuffer(count: padded)
+    offsets = IntegerBuffer(count: padded)
     norms = FloatBuffer(count: padded)
     mean = Self.mean(of: matrix)
     let difference = FloatBuffer(count: columns)
@@ -65,7 +66,7 @@ public struct QuantizedMatrix: Sendable {
       accumulate(difference.base, -1, mean.pointer, columns)
       let row = quantize(difference.base, values.base + i / group * group * paddedColumns + i % group * 4)
       scales.base[i] = row.scale
-      offsets.base[i] = -row.scale * Float(zeroPoint * row.sum)
+      offsets.base[i] = Int32(-zeroPoint * row.sum)
       norms.base[i] = row.norm
       if row.norm > 0, row.norm.isFinite { relativeError = max(relativeError, row.error / row.norm) }
     }

@@ -13,9 +13,13 @@ public struct RowAddition: Sendable, Equatable {
 
 extension QuantizedMatrix {
   /// Rows that are searched at a time: they stay in the cache while the queries pass by.
-  private static let blockRows = 1024
-  /// Of the first block that many at a time.
-  private static let firstRows = 128
+  private static let blockRows = 4096
+  /// At least so many are searched before more is known of what is among the best.
+  private static let leastRows = 128
+  /// One row in so many is looked at to guess what has to be reached.
+  private static let sampled = 16
+  /// A sample is of at least and at most so many rows.
+  private static let sampleRows = 2048...8192
 
   /// For each query the rows that may be among the `count` with the highest h·v + bias + addition: all that are, and few others.
   ///
@@ -36,58 +40,118 @@ extension QuantizedMatrix {
     guard queries.rows > 0, rows > 0 else { return additions.map { _ in [] } }
     let query = quantize(queries)
     let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
-    var candidates = (0..<queries.rows).map { i in
+    let empty = (0..<queries.rows).map { i in
       // Bounds are of scores less this, which is the same for all rows.
       let common = dot(queries.row(i), mean.pointer, columns)
       // What 32-bit floats round: the product with the mean, and the sums.
       let greatest = max(
         additions[i].reduce(abs(common)) { max($0, abs($1.addition)) }, known[i].reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 })
       var candidates = Candidates(count: count, rounding: 2e-5 * query.norms[i] * meanNorm + 1e-6 * greatest)
-      for score in known[i] { candidates.consider(nil, upper: score - common, width: 0) }
+      for score in known[i] { candidates.consider(Candidates.known, 0, upper: score - common, width: 0) }
       return candidates
     }
     let additions = additions.map { AdditionsByBlock($0, blockRows: Self.blockRows, rows: rows) }
-    query.values.withUnsafeBufferPointer { queryValues in
-      guard let first = queryValues.baseAddress else { return }
-      var asked = candidates.indices.map { i in
+    return query.values.withUnsafeBufferPointer { values in
+      guard let values = values.baseAddress else { return [] }
+      let asked = empty.indices.map { i in
         quantized_query(
-          values: first + i * paddedColumns, scale: query.scales[i],
+          values: values + i * paddedColumns, scale: query.scales[i],
           // The last term is for rounding, too; it keeps a query of zeros off 0·∞.
           error: query.norms[i] * relativeError + query.errors[i] + max(1e-5 * query.norms[i], .leastNormalMagnitude), least: -.infinity)
       }
-      let capacity = queries.rows * Self.blockRows
-      let hits = UnsafeMutableRawPointer(arena.matrix(2, capacity).pointer).bindMemory(to: quantized_hit.self, capacity: capacity)
-      var hitCounts = [Int32](repeating: 0, count: queries.rows)
-      for first in stride(from: 0, to: rows, by: Self.blockRows) {
-        let end = min(first + Self.blockRows, rows)
-        var block = part(first..<end, bias)
-        for i in candidates.indices { additions[i].consider(first, &block, &asked[i], instructions, &candidates[i]) }
-        // Of the first rows most are found, since little is known yet of what is among the best: they go by in small steps.
-        let step = first == 0 ? Self.firstRows : Self.blockRows
-        for start in stride(from: first, to: end, by: step) {
-          for i in candidates.indices {
-            candidates[i].prune()
-            asked[i].least = candidates[i].least
-          }
-          var rows = part(start..<min(start + step, end), bias)
-          quantized_find(instructions.code, &rows, asked, Int32(asked.count), hits, &hitCounts)
-          for i in candidates.indices {
-            candidates[i].consider(
-              UnsafeBufferPointer(start: hits + i * Int(rows.count), count: Int(hitCounts[i])), from: Int32(start), norms: norms.base,
-              width: 2 * asked[i].error, settled: settled[settled.startIndex + i])
-          }
-        }
-      }
+      let pass = SearchPass(matrix: self, bias: bias, additions: additions, settled: settled, arena: arena)
+      var candidates = empty
+      guess(&candidates, asked, pass)
+      pass.run(candidates.indices.map { $0 }, &candidates, asked)
+      // Where less than `count` reached what was guessed, the search begins anew without a guess.
+      let missed = candidates.indices.filter { !candidates[$0].isCertain }
+      for i in missed { candidates[i] = empty[i] }
+      pass.run(missed, &candidates, asked)
+      return candidates.indices.map { candidates[$0].rows }
     }
-    return candidates.indices.map { candidates[$0].rows }
+  }
+
+  /// For queries of which too few scores are known, what the `count` best have to reach at least as far as a sample of the rows tells: so that much
+  /// fewer are found in the rows that come first.
+  private func guess(_ candidates: inout [Candidates], _ asked: [quantized_query], _ pass: SearchPass) {
+    let sample = min(rows / Self.sampled, Self.sampleRows.upperBound)
+    guard sample >= Self.sampleRows.lowerBound, let count = candidates.first?.count else { return }
+    // Of the best so many are in the sample, give or take three standard deviations, and some for good measure.
+    let expected = (Double(count) * Double(sample) / Double(rows))
+    let rank = Int((expected + 3 * expected.squareRoot() + 3).rounded(.up))
+    guard rank < count else { return }
+    let unknown = candidates.indices.filter { !candidates[$0].isFull }
+    guard !unknown.isEmpty else { return }
+    var samples = candidates.map { Candidates(count: rank, rounding: $0.rounding) }
+    let distance = rows / (sample / QUANTIZED_PADDING) / QUANTIZED_PADDING * QUANTIZED_PADDING
+    for start in stride(from: 0, to: rows, by: distance) {
+      pass.find(start..<min(start + QUANTIZED_PADDING, rows), unknown, &samples, asked)
+    }
+    for i in unknown { candidates[i].guess(samples[i].finalLeast) }
   }
 
   /// - Parameter range: it begins at a multiple of `QUANTIZED_PADDING`.
-  private func part(_ range: Range<Int>, _ bias: Matrix) -> quantized_rows {
+  fileprivate func part(_ range: Range<Int>, _ bias: Matrix) -> quantized_rows {
     let first = range.lowerBound
     return quantized_rows(
       values: values.base + first * paddedColumns, scales: scales.base + first, offsets: offsets.base + first, norms: norms.base + first,
       bias: bias.pointer + first, count: Int32(range.count), columns: Int32(paddedColumns))
+  }
+
+  /// What the passes over the rows have in common.
+  private struct SearchPass {
+    let matrix: QuantizedMatrix
+    let bias: Matrix
+    let additions: [AdditionsByBlock]
+    let settled: ArraySlice<RowSet>
+    let hits: UnsafeMutablePointer<quantized_hit>
+
+    init(matrix: QuantizedMatrix, bias: Matrix, additions: [AdditionsByBlock], settled: ArraySlice<RowSet>, arena: Arena) {
+      self.matrix = matrix
+      self.bias = bias
+      self.additions = additions
+      self.settled = settled
+      let capacity = settled.count * Int(quantized_hit_stride(Int64(blockRows)))
+      hits = UnsafeMutableRawPointer(arena.matrix(2, capacity).pointer).bindMemory(to: quantized_hit.self, capacity: capacity)
+    }
+
+    /// All rows for some of the queries.
+    func run(_ queries: [Int], _ candidates: inout [Candidates], _ asked: [quantized_query]) {
+      guard !queries.isEmpty else { return }
+      for first in stride(from: 0, to: matrix.rows, by: blockRows) {
+        let end = min(first + blockRows, matrix.rows)
+        var block = matrix.part(first..<end, bias)
+        for i in queries { additions[i].consider(first, &block, asked[i], matrix.instructions, &candidates[i]) }
+        var start = first
+        while start < end {
+          // Of the first rows most are found where little is known yet of what is among the best: they go by in small steps.
+          let step = max(leastRows, start / 8 / QUANTIZED_PADDING * QUANTIZED_PADDING)
+          let next = queries.allSatisfy { candidates[$0].isFull } ? end : min(start + step, end)
+          find(start..<next, queries, &candidates, asked)
+          start = next
+        }
+      }
+    }
+
+    /// Lets the candidates of some queries consider these rows, without additions.
+    func find(_ range: Range<Int>, _ queries: [Int], _ candidates: inout [Candidates], _ asked: [quantized_query]) {
+      let asking = queries.map { i in
+        candidates[i].prune()
+        var query = asked[i]
+        query.least = candidates[i].least
+        return query
+      }
+      var rows = matrix.part(range, bias)
+      let stride = Int(quantized_hit_stride(Int64(range.count)))
+      withUnsafeTemporaryAllocation(of: Int32.self, capacity: asking.count) { counts in
+        quantized_find(matrix.instructions.code, &rows, asking, Int32(asking.count), hits, counts.baseAddress)
+        for (place, i) in queries.enumerated() where counts[place] > 0 {
+          candidates[i].consider(
+            UnsafeBufferPointer(start: hits + place * stride, count: Int(counts[place])), from: Int32(range.lowerBound),
+            norms: matrix.norms.base, width: 2 * asking[place].error, settled: settled[settled.startIndex + i])
+        }
+      }
+    }
   }
 }
 
@@ -150,14 +214,17 @@ private struct AdditionsByBlock {
 
   /// Considers those in the block that begins with the row `first`.
   func consider(
-    _ first: Int, _ block: inout quantized_rows, _ query: inout quantized_query, _ instructions: SearchInstructions, _ candidates: inout Candidates
+    _ first: Int, _ block: inout quantized_rows, _ query: quantized_query, _ instructions: SearchInstructions, _ candidates: inout Candidates
   ) {
     let number = first / blockRows
+    guard starts[number] < starts[number + 1] else { return }
+    var query = query
     withUnsafeTemporaryAllocation(of: Float.self, capacity: QUANTIZED_GROUP) { upper in
       for added in additions[starts[number]..<starts[number + 1]] {
         let row = Int(added.row) - first
         quantized_upper_bounds(instructions.code, &block, Int32(row / QUANTIZED_GROUP), &query, upper.baseAddress)
-        candidates.consider(added, upper: upper[row % QUANTIZED_GROUP] + added.addition, width: 2 * query.error * block.norms[row])
+        candidates.consider(
+          added.row, added.addition, upper: upper[row % QUANTIZED_GROUP] + added.addition, width: 2 * query.error * block.norms[row])
       }
     }
   }
@@ -166,17 +233,22 @@ private struct AdditionsByBlock {
 /// Known scores, and rows that may be among the `count` best of a query as far as bounds of their scores tell.
 private struct Candidates {
   private struct Candidate {
-    /// Nil for a score that is known.
-    var row: RowAddition?
+    /// Or `known`.
+    var row: Int32
+    var addition: Float
     var upper: Float
     var lower: Float
   }
 
+  /// In place of a row whose score is known.
+  static let known: Int32 = -1
+
   let count: Int
   /// How far two sums of the same score may be apart by rounding.
   let rounding: Float
-  /// What an upper bound has to reach: `count` scores are at least this.
+  /// What an upper bound has to reach: `count` scores are at least this, or it is a guess.
   private(set) var least = -Float.infinity
+  private var guessed = -Float.infinity
   private var list: [Candidate] = []
   private var limit: Int
 
@@ -186,27 +258,66 @@ private struct Candidates {
     limit = count
   }
 
-  mutating func consider(_ row: RowAddition?, upper: Float, width: Float) {
+  /// Whether it is known or guessed what has to be reached.
+  var isFull: Bool { least > -.infinity || list.count >= count }
+
+  /// To begin with, candidates have to reach this.
+  mutating func guess(_ least: Float) {
+    guard least > self.least else { return }
+    (self.least, guessed) = (least, least)
+    list.removeAll { $0.upper < least }
+    // What the guess lets pass is little more than what is found at last.
+    limit = 3 * count
+  }
+
+  /// Whether `count` scores reach what was guessed. If not, candidates may be missing.
+  var isCertain: Bool {
+    mutating get {
+      finish()
+      return guessed == -.infinity || least > guessed
+    }
+  }
+
+  @inline(__always)
+  mutating func consider(_ row: Int32, _ addition: Float, upper: Float, width: Float) {
     guard upper >= least, upper > -.infinity else { return }
-    list.append(Candidate(row: row, upper: upper, lower: width.isFinite ? upper - width : -.infinity))
+    list.append(Candidate(row: row, addition: addition, upper: upper, lower: width.isFinite ? upper - width : -.infinity))
   }
 
   /// - Parameter first: the row that the hits count from.
   mutating func consider(_ hits: UnsafeBufferPointer<quantized_hit>, from first: Int32, norms: Floats, width: Float, settled: RowSet) {
-    for hit in hits where hit.upper >= least {
+    for hit in hits {
       let row = first + hit.row
       if settled.contains(row) { continue }
-      consider(RowAddition(row: row, addition: 0), upper: hit.upper, width: width * norms[Int(row)])
+      consider(row, 0, upper: hit.upper, width: width * norms[Int(row)])
     }
   }
 
   /// Drops those that can't be among the best any more, if that is worth the while.
   mutating func prune() {
-    guard list.count > limit else { return }
+    if list.count >= limit { dropHopeless() }
+  }
+
+  private mutating func finish() {
+    if list.count >= count { dropHopeless() }
+  }
+
+  private mutating func dropHopeless() {
     let bound = boundOfGreatest()
-    least = max(least, bound - rounding - 1e-6 * abs(bound))
-    list.removeAll { $0.upper < least }
+    let reached = bound - rounding - 1e-6 * abs(bound)
+    if reached > least {
+      least = reached
+      list.removeAll { $0.upper < reached }
+    }
     limit = list.count + count
+  }
+
+  /// ``least`` after all that was considered.
+  var finalLeast: Float {
+    mutating get {
+      finish()
+      return least
+    }
   }
 
   /// Nearly the `count`-th greatest lower bound and not above it, by counting how many lie in each of 256 equal intervals.
@@ -233,11 +344,11 @@ private struct Candidates {
     }
   }
 
+  /// Those that are not known, of what was considered.
   var rows: [RowAddition] {
     mutating get {
-      limit = count
-      prune()
-      return list.compactMap(\.row)
+      finish()
+      return list.compactMap { $0.row == Self.known ? nil : RowAddition(row: $0.row, addition: $0.addition) }
     }
   }
 }

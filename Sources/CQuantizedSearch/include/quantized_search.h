@@ -14,8 +14,8 @@ enum { QUANTIZED_GROUP = 16, QUANTIZED_PADDING = 4 * QUANTIZED_GROUP };
 struct quantized_rows {
   const int8_t *values;
   const float *scales;
-  /// What a query's zero point adds to the product with v̂, negative.
-  const float *offsets;
+  /// What a query's zero point adds to the product with the values, negative.
+  const int32_t *offsets;
   /// ‖v̂‖.
   const float *norms;
   const float *bias;
@@ -34,7 +34,7 @@ struct quantized_query {
   float least;
 };
 
-/// A row whose upper bound, bias + scale·(product·scales + offsets) + error·norms, is not less than the query's least.
+/// A row whose upper bound, bias + scale·(product + offsets)·scales + error·norms, is not less than the query's least.
 struct quantized_hit {
   int32_t row;
   float upper;
@@ -46,7 +46,11 @@ enum quantized_instructions { QUANTIZED_PLAIN = 0, QUANTIZED_AVX2 = 1, QUANTIZED
 /// The best that this machine has.
 enum quantized_instructions quantized_best(void);
 
-/// The hits of each query in rising order of rows; `hits` has room for `rows->count` of each query, `counts` says how many there are.
+/// Between the hits of one query and those of the next. Were it the number of rows, mostly a power of two, they would all be in the same few lines of the
+/// cache.
+static inline int64_t quantized_hit_stride(int64_t rows) { return rows + 24; }
+
+/// The hits of each query in rising order of rows, `quantized_hit_stride(rows->count)` apart; `counts` says how many there are.
 void quantized_find(
     enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count,
     struct quantized_hit *hits, int32_t *counts);

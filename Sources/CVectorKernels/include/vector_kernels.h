@@ -22,6 +22,11 @@ struct attention_head {
   int32_t size;
 };
 
+/// Asks for floats that are used soon.
+static inline void prefetch(const float *x, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(x + i);
+}
+
 /// Floats between the probabilities of one query and those of the next.
 static inline int64_t attention_padded(int64_t length) { return (length + 15) / 16 * 16; }
 

@@ -85,8 +85,9 @@ public final class TopKRanker {
         }
         for row in requests[slot].excluded { _ = settle(row) }
         let boosts = boosts(contexts[first + i], snapshot)
+        let likely = requests[slot].likely.filter(settle)
         known.append(
-          requests[slot].likely.filter(settle).map { RankedItem(row: $0, score: exactScore(hidden, i, $0, snapshot) + boost(of: $0, snapshot)) })
+          zip(likely, exactScores(hidden, i, likely, snapshot)).map { RankedItem(row: $0, score: $1 + boost(of: $0, snapshot)) })
         additions.append(boosts.filter { settle($0.row) })
         marked.append(rows)
       }
@@ -96,8 +97,8 @@ public final class TopKRanker {
       for (i, slot) in slots[part].enumerated() {
         collector.removeAll()
         for item in known[i] { collector.offer(item.score, index: item.row) }
-        for candidate in found[i] {
-          collector.offer(exactScore(hidden, i, candidate.row, snapshot) + candidate.addition, index: candidate.row)
+        for (candidate, score) in zip(found[i], exactScores(hidden, i, found[i].map(\.row), snapshot)) {
+          collector.offer(score + candidate.addition, index: candidate.row)
         }
         result[slot] = collector.sorted().map { RankedItem(row: $0.index, score: $0.score) }
         for row in marked[i] { settled[i].remove(row) }
@@ -128,9 +129,9 @@ public final class TopKRanker {
     if settled.contains(where: { $0.capacity < rows }) { settled = settled.map { _ in RowSet(capacity: rows) } }
   }
 
-  /// f(s, i) without the neighbourhood.
-  private func exactScore(_ hidden: Matrix, _ i: Int, _ row: Int32, _ snapshot: ModelSnapshot) -> Float {
-    dot(hidden, i, snapshot.vectors, Int(row)) + snapshot.bias[0, Int(row)]
+  /// f(s, i) of each row without the neighbourhood.
+  private func exactScores(_ hidden: Matrix, _ i: Int, _ rows: [Int32], _ snapshot: ModelSnapshot) -> [Float] {
+    zip(rows, dots(hidden, i, snapshot.vectors, rows: rows)).map { $1 + snapshot.bias[0, Int($0)] }
   }
 
   /// The place of one row among all that are not excluded, from 0; ties count against it. What full-ranking evaluation needs, without a
@@ -145,7 +146,7 @@ public final class TopKRanker {
     for (i, slot) in slots.enumerated() {
       let row = Int(targets[slot])
       guard 0..<snapshot.rowCount ~= row else { continue }
-      own[i] = exactScore(hidden, i, targets[slot], snapshot) + (boosts[i].first { Int($0.row) == row }?.addition ?? 0)
+      own[i] = exactScores(hidden, i, [targets[slot]], snapshot)[0] + (boosts[i].first { Int($0.row) == row }?.addition ?? 0)
       result[slot] = 0
     }
     let excluded = slots.map { Set(requests[$0].excluded) }
