@@ -56,7 +56,7 @@ extension StateStore {
 ///
 /// The distances chain a user's entries, so that forgetting a user reads theirs alone.
 package enum JournalCoding {
-  private static let version: UInt8 = 1
+  static let version: UInt8 = 2
   private static let interactionKind: UInt8 = 0
   private static let forgetKind: UInt8 = 1
 

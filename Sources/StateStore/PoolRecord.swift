@@ -21,7 +21,7 @@ public struct PoolRecord: Hashable, Sendable {
   public var revision: UInt64
   /// Best first.
   public var items: [ItemNumber]
-  /// One an item. Kept to 1/65,535 of the span between the highest and the lowest, which both are kept exactly; order is kept, though
+  /// One an item, falling. Kept to 1/511 of the span between the highest and the lowest, which both are kept exactly; order is kept, though
   /// near scores may become equal.
   public var scores: [Float]
   public var published: Publication?
@@ -40,9 +40,10 @@ public struct PoolRecord: Hashable, Sendable {
   }
 }
 
-/// Record: version, the id where the key is a hash, model version, revision, publication, time made, items, scores.
+/// Record: version, the id where the key is a hash, model version, revision, time made, publication, count, scale of the scores, width of the items, then as
+/// bits items and scores.
 extension PoolRecord {
-  private static let version: UInt8 = 1
+  private static let version: UInt8 = 2
 
   package init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
     var reader = try Self.reader(bytes, user: user, key: key)
@@ -67,16 +68,26 @@ extension PoolRecord {
   private init(fields reader: inout RecordReader) throws(StateStoreError) {
     modelVersion = try reader.varint()
     revision = try reader.varint()
+    madeTime = try reader.signed()
+    let madeTime = madeTime
     published = try reader.optional { (reader) throws(StateStoreError) in
       Publication(
-        digest: try reader.littleEndian(UInt64.self), count: try reader.varint(as: Int.self), time: try reader.signed())
+        digest: try reader.littleEndian(UInt64.self), count: try reader.varint(as: Int.self), time: madeTime &- (try reader.signed()))
     }
-    madeTime = try reader.signed()
-    let count = try reader.count(elementSize: 1)
-    items = []
-    items.reserveCapacity(count)
-    for _ in 0..<count { items.append(ItemNumber(rawValue: try reader.varint(as: UInt32.self))) }
-    scores = try ScoreCoding.decode(count: count, from: &reader)
+    let count = try reader.varint(as: Int.self)
+    (items, scores) = ([], [])
+    if count > 0 {
+      let scale = try ScoreScale(count: count, from: &reader)
+      let itemWidth = Int(try reader.byte())
+      var bits = BitReader(reader.bytes, from: reader.position * 8)
+      // So that a damaged count cannot ask for more memory than the record has.
+      guard itemWidth <= 32, count <= reader.remaining * 8 else { throw RecordReader.damaged }
+      items.reserveCapacity(count)
+      for _ in 0..<count { items.append(ItemNumber(rawValue: UInt32(truncatingIfNeeded: try bits.read(itemWidth)))) }
+      scores = try scale.read(count, from: &bits)
+      guard (bits.position + 7) / 8 == reader.bytes.count else { throw RecordReader.damaged }
+      _ = reader.rest()
+    }
     try reader.end()
   }
 
@@ -85,50 +96,91 @@ extension PoolRecord {
     ExternalIDCoder.appendIdentity(user, key: key, to: &record)
     record.appendVarint(modelVersion)
     record.appendVarint(revision)
+    record.appendSigned(madeTime)
     record.appendOptional(published) {
       $0.appendLittleEndian($1.digest)
       $0.appendVarint(UInt64($1.count))
-      $0.appendSigned($1.time)
+      $0.appendSigned(madeTime &- $1.time)
     }
-    record.appendSigned(madeTime)
     record.appendVarint(UInt64(items.count))
-    for item in items { record.appendVarint(UInt64(item.rawValue)) }
-    ScoreCoding.encode(scores, to: &record)
+    guard !items.isEmpty else { return }
+    let scale = ScoreScale(scores)
+    scale.encode(to: &record)
+    let itemWidth = items.reduce(0) { max($0, $1.rawValue.significantBits) }
+    record.append(UInt8(itemWidth))
+    var bits = BitWriter()
+    for item in items { bits.append(UInt64(item.rawValue), width: itemWidth) }
+    scale.write(scores, to: &bits)
+    record.append(contentsOf: bits.bytes)
   }
 }
 
-/// Scores as 16 bits each between the lowest and the highest: half of a pool's size would be scores otherwise. Not finite ones are kept
-/// whole.
-private enum ScoreCoding {
-  private static let steps: Float = 65_535
+/// How scores are kept. Falling ones, as they should be, are steps down from the highest to the lowest, each as a Rice code (a unary quotient and some low
+/// bits); others whole.
+private enum ScoreScale {
+  case falling(low: Float, high: Float, lowBits: Int)
+  case whole
 
-  static func encode(_ scores: [Float], to record: inout [UInt8]) {
-    guard let low = scores.min(), let high = scores.max() else { return }
-    let span = high - low
-    guard scores.allSatisfy(\.isFinite), span.isFinite else {
+  private static let steps = 511
+
+  init(_ scores: [Float]) {
+    guard let high = scores.first, let low = scores.last, scores.allSatisfy(\.isFinite), (high - low).isFinite,
+      zip(scores, scores.dropFirst()).allSatisfy({ $0 >= $1 })
+    else {
+      self = .whole
+      return
+    }
+    self = .falling(low: low, high: high, lowBits: Self.lowBits(scores.count))
+  }
+
+  /// Of a step of the mean size.
+  private static func lowBits(_ count: Int) -> Int { max(0, (steps / max(1, count - 1)).significantBits - 1) }
+
+  func encode(to record: inout [UInt8]) {
+    guard case .falling(let low, let high, _) = self else {
       record.append(0)
-      for score in scores { record.appendLittleEndian(score.bitPattern) }
       return
     }
     record.append(1)
     record.appendLittleEndian(low.bitPattern)
     record.appendLittleEndian(high.bitPattern)
-    for score in scores { record.appendLittleEndian(span > 0 ? UInt16(((score - low) / span * steps).rounded()) : 0) }
   }
 
-  static func decode(count: Int, from reader: inout RecordReader) throws(StateStoreError) -> [Float] {
-    guard count > 0 else { return [] }
+  init(count: Int, from reader: inout RecordReader) throws(StateStoreError) {
+    guard try reader.flag() else {
+      self = .whole
+      return
+    }
+    let low = Float(bitPattern: try reader.littleEndian(UInt32.self))
+    self = .falling(low: low, high: Float(bitPattern: try reader.littleEndian(UInt32.self)), lowBits: Self.lowBits(count))
+  }
+
+  func write(_ scores: [Float], to bits: inout BitWriter) {
+    guard case .falling(let low, let high, let lowBits) = self else {
+      for score in scores { bits.append(UInt64(score.bitPattern), width: 32) }
+      return
+    }
+    var last = Self.steps
+    for score in scores {
+      let place = high > low ? min(last, Int(((score - low) / (high - low) * Float(Self.steps)).rounded())) : last
+      bits.appendUnary((last - place) >> lowBits)
+      bits.append(UInt64(last - place) & (1 << UInt64(lowBits) - 1), width: lowBits)
+      last = place
+    }
+  }
+
+  func read(_ count: Int, from bits: inout BitReader) throws(StateStoreError) -> [Float] {
     var scores: [Float] = []
     scores.reserveCapacity(count)
-    if try reader.flag() {
-      let low = Float(bitPattern: try reader.littleEndian(UInt32.self))
-      let high = Float(bitPattern: try reader.littleEndian(UInt32.self))
-      for _ in 0..<count {
-        let step = try reader.littleEndian(UInt16.self)
-        scores.append(step == .max ? high : low + (high - low) * (Float(step) / steps))
-      }
-    } else {
-      for _ in 0..<count { scores.append(Float(bitPattern: try reader.littleEndian(UInt32.self))) }
+    guard case .falling(let low, let high, let lowBits) = self else {
+      for _ in 0..<count { scores.append(Float(bitPattern: UInt32(truncatingIfNeeded: try bits.read(32)))) }
+      return scores
+    }
+    var place = Self.steps
+    for _ in 0..<count {
+      place -= try bits.readUnary() << lowBits | Int(try bits.read(lowBits))
+      guard place >= 0 else { throw RecordReader.damaged }
+      scores.append(place == Self.steps ? high : low + (high - low) * (Float(place) / Float(Self.steps)))
     }
     return scores
   }

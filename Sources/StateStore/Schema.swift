@@ -73,10 +73,12 @@ package struct Schema: Sendable {
   }
 
   package static let current = Schema(
-    version: 2,
+    version: 3,
     migrations: [
       // The undescribed items in the order of their use, all of them as long unused.
-      1: { (transaction) throws(StateStoreError) in try transaction.listUndescribedItems() }
+      1: { (transaction) throws(StateStoreError) in try transaction.listUndescribedItems() },
+      // Sequences, pools and contexts by the bit.
+      2: { (transaction) throws(StateStoreError) in try transaction.packRecords() },
     ])
 }
 

@@ -20,7 +20,7 @@ public struct UserSequence: Hashable, Sendable {
 ///
 /// Record: version, the id where the key is a hash, partition, last journal sequence, packed interactions.
 package struct SequenceRecord {
-  private static let version: UInt8 = 1
+  private static let version: UInt8 = 2
 
   var partition: Int32
   var lastJournalSequence: UInt64

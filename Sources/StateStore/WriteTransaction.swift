@@ -99,7 +99,7 @@ public final class WriteTransaction: ReadTransaction {
       try context.keepLast(options.sequenceLength)
       sequence.interactions = PackedInteractions()
       let number = try appendToJournal(event, context, previous: sequence.lastJournalSequence)
-      context.append(interaction)
+      try context.append(interaction)
       try context.keepLast(options.sequenceLength)
       sequence.interactions = context
       sequence.lastJournalSequence = number
