@@ -76,7 +76,7 @@ let package = Package(
     // Layer 2: the domain.
     library("Settings", [.product(name: "Yams", package: "Yams")]),
     library("Events", ["CSimdjson"]),
-    library("StateStore", ["LMDB", .product(name: "Crypto", package: "swift-crypto")]),
+    library("StateStore", ["LMDB", .product(name: "Crypto", package: "swift-crypto")], settings: testable),
     library("Recommender", ["Kernels"], settings: numeric),
     library("Datasets", ["CZlib"], settings: testable),
 

@@ -107,17 +107,21 @@ private func now(_ clock: clockid_t) -> Duration {
 
 /// Gives the calling thread, and those that it makes, a priority. On Linux niceness and policy are a thread's; elsewhere they are the process's,
 /// and nothing is changed.
-func takePriority(_ priority: ThreadPriority) {
+///
+/// - Returns: whether it has it now: limits may forbid it.
+@discardableResult
+func takePriority(_ priority: ThreadPriority) -> Bool {
   #if os(Linux)
-    // It can only be refused where limits forbid it; the thread then competes as the others do.
+    var parameters = sched_param()
     switch priority {
-    case .normal: break
-    case .low: _ = setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, 10)
-    case .idle:
-      var parameters = sched_param()
-      // Of the thread, though its manual speaks of a process (sched_setscheduler(2)).
-      _ = sched_setscheduler(0, schedIdle, &parameters)
+    case .normal: return true
+    case .low:
+      // Of the thread, though the manual speaks of a process (sched_setscheduler(2)).
+      return setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, 10) == 0 && sched_setscheduler(0, SCHED_OTHER, &parameters) == 0
+    case .idle: return sched_setscheduler(0, schedIdle, &parameters) == 0
     }
+  #else
+    return false
   #endif
 }
 

@@ -86,7 +86,6 @@ public final class Daemon: Sendable {
     nonisolated(unsafe) let housekeeping = Housekeeping(
       store: store, settings: live, metrics: metrics, logger: logger.for("housekeeping"), work: housekeepingWork)
     try run("ranker") { try ranker.run() }
-    // Where cores are short, lists are to be fresh first: the learner samples what it has no time for.
     try run("learner", priority: ThreadPriority(settings.learner.cpuPriority)) { try learner.run() }
     try run("ingest") { try ingest.run() }
     try run("housekeeping") { housekeeping.run() }

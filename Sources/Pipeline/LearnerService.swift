@@ -19,6 +19,8 @@ final class LearnerService {
   private var qualityGuard: QualityGuard
   /// This thread's processor time when it last stood back.
   private var processorTime = Duration.zero
+  /// nil where the thread's priority is one throughout.
+  private var spareTime: SpareTime?
   /// How late lists may be before the learner stands back.
   private static let toleratedLateness = Duration.milliseconds(20)
 
@@ -47,6 +49,8 @@ final class LearnerService {
     learning.learner.stop()
     learning.learner.betweenPieces = { [unowned self] in standBack() }
     defer { learning.learner.stop() }
+    // Where cores are short, lists are to be fresh first: the learner samples what it has no time for.
+    if settings.current.learner.cpuPriority == .low { spareTime = SpareTime() }
     var lastStride = ContinuousClock.now
     var lastCheckpoint = ContinuousClock.now
     while !work.isClosed {
@@ -55,6 +59,7 @@ final class LearnerService {
       learning.reconfigure(settings)
       let isPartialDue = ContinuousClock.now - lastStride >= settings.learner.snapshotInterval
       let start = ContinuousClock.now
+      spareTime?.begin()
       if let progress = try learning.step(partial: isPartialDue && !settings.learner.deterministic) {
         publishSnapshot()
         lastStride = .now
@@ -87,6 +92,8 @@ final class LearnerService {
   /// Lets ranking catch up where cores are short, which no priority brings about by itself: two busy threads may share a core while another
   /// one learns. It waits at most nine times as long as it computed, so that a tenth of a core is left for learning whatever comes.
   private func standBack() {
+    if spareTime?.end() ?? false { learning.learner.stop() }
+    defer { spareTime?.begin() }
     let stopped = ContinuousClock.now
     let longest = (threadProcessorTime() - processorTime) * 9
     while shared.lateness > Self.toleratedLateness, ContinuousClock.now - stopped < longest, !work.isClosed { work.wait(.milliseconds(2)) }

@@ -130,7 +130,7 @@ public enum SettingsSchema {
     .integer("learner.threads", \.learner.threads, 1...256, "Threads of the learner."),
     .choice(
       "learner.cpu_priority", \.learner.cpuPriority,
-      "What the learner gets where cores are short: what others leave over, which may be nothing; a tenth of what others get; or as much as they."),
+      "What the learner gets where cores are short: what others leave over, which may be nothing; that, but a tenth of a core at least; or as much as others."),
     .integer("learner.stride", \.learner.stride, 1...1_000_000, "New interactions that make a step of the window."),
     .integer("learner.batch_size", \.learner.batchSize, 1...65_536, "Sequences in a mini-batch."),
     .integer("learner.window_interactions", \.learner.windowInteractions, 1...1_000_000_000, "Width of the sliding window."),

@@ -33,7 +33,7 @@ package struct PackedInteractions {
     precondition(count == 0 || interaction.time >= lastTime, "interactions are packed in time order")
     let entry = Entry(
       item: interaction.item, type: interaction.type, gap: count == 0 ? 0 : UInt64(interaction.time - lastTime), value: interaction.value)
-    guard count > 0, layout.fits(entry) else {
+    guard count > 0, layout.takes(entry, behind: count) else {
       self = PackedInteractions(try decoded() + [interaction])
       return
     }
@@ -131,9 +131,12 @@ package struct PackedInteractions {
     var hasValues = false
     /// Whether gaps are in seconds and not in milliseconds.
     var isInSeconds = false
+    /// Longer gaps that were written since the layout was made.
+    var longGaps = 0
 
     private static let widthBits = 6
     private static let widestGap = 55
+    private static let mostLongGaps = 15
 
     init() {}
 
@@ -163,10 +166,13 @@ package struct PackedInteractions {
 
     private var escape: UInt64 { 1 << UInt64(gapWidth) - 1 }
 
-    /// Whether the entry can be written, and takes no more bits than others.
-    func fits(_ entry: Entry) -> Bool {
-      UInt64(entry.type.rawValue) < typeCount && name(entry).significantBits <= nameWidth && (hasValues || entry.value == nil)
-        && (!isInSeconds || entry.gap % 1_000 == 0) && inUnit(entry.gap) < escape
+    /// Whether the entry can be written. Not if every fourth entry or more has a longer gap by then: another layout may be narrower.
+    mutating func takes(_ entry: Entry, behind count: Int) -> Bool {
+      guard UInt64(entry.type.rawValue) < typeCount, name(entry).significantBits <= nameWidth, hasValues || entry.value == nil,
+        !isInSeconds || entry.gap % 1_000 == 0
+      else { return false }
+      if inUnit(entry.gap) >= escape { longGaps += 1 }
+      return longGaps <= min(count / 4, Self.mostLongGaps)
     }
 
     func write(_ entry: Entry, to bits: inout BitWriter) {
@@ -201,13 +207,14 @@ package struct PackedInteractions {
         gap: milliseconds.partialValue, value: value)
     }
 
-    /// In 22 bits.
+    /// In 26 bits.
     func write(to bits: inout BitWriter) {
       bits.append(UInt64(nameWidth), width: 6)
       bits.append(typeCount - 1, width: 8)
       bits.append(UInt64(gapWidth), width: Self.widthBits)
       bits.append(hasValues ? 1 : 0, width: 1)
       bits.append(isInSeconds ? 1 : 0, width: 1)
+      bits.append(UInt64(longGaps), width: 4)
     }
 
     init(from bits: inout BitReader) throws(StateStoreError) {
@@ -216,6 +223,7 @@ package struct PackedInteractions {
       gapWidth = Int(try bits.read(Self.widthBits))
       hasValues = try bits.read(1) == 1
       isInSeconds = try bits.read(1) == 1
+      longGaps = Int(try bits.read(4))
       guard nameWidth <= 40, gapWidth <= Self.widestGap else { throw RecordReader.damaged }
     }
   }

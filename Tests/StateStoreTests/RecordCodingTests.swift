@@ -1,4 +1,4 @@
-import StateStore
+@testable import StateStore
 import TestSupport
 import Testing
 
@@ -117,7 +117,7 @@ struct RecordCodingTests {
         time += [0, Int64(generator.below(9)) * 1_000, Int64(generator.below(1_000_000))].randomElement(using: &generator)!
         let interaction = Interaction(
           UInt32(generator.below(1 << 22)), type: UInt8(generator.below(256)), time: time, value: generator.below(2) == 0 ? nil : 0.5)
-        packed.append(interaction)
+        try packed.append(interaction)
         list.append(interaction)
         if generator.below(4) == 0 {
           let limit = generator.below(8)
@@ -126,6 +126,49 @@ struct RecordCodingTests {
         }
         #expect(try packed.decoded() == list)
       }
+    }
+  }
+
+  /// A usual sequence takes little more than what its items and gaps tell; one with a long gap now and then does not pay for it with every entry.
+  @Test func sequencesArePackedTightly() throws {
+    var generator = SeededGenerator(seed: 9)
+    for longEvery in [0, 10] {
+      var packed = PackedInteractions()
+      var time: Int64 = 1_777_593_600_000
+      for index in 0..<200 {
+        time += longEvery > 0 && index % longEvery == 0 ? 86_400_000 + Int64(generator.below(1000)) : Int64(generator.below(60_000))
+        try packed.append(Interaction(UInt32(generator.below(100_000)), type: UInt8(index % 5), time: time))
+        try packed.keepLast(50)
+      }
+      var record: [UInt8] = []
+      packed.encode(to: &record)
+      // 17 bits and 2.3 for the names, 16 for the gap; 34 for a long one.
+      #expect(record.count < (longEvery > 0 ? 255 : 240), "\(record.count) bytes")
+      #expect(try packed.decoded().count == 50)
+    }
+  }
+
+  @Test func numbersOfAnyWidthComeBackFromBits() throws {
+    var generator = SeededGenerator(seed: 10)
+    for _ in 0..<200 {
+      let numbers = (0..<generator.below(40)).map { _ in
+        let width = generator.below(57)
+        return (value: UInt64(generator.below(.max)) & (1 << UInt64(width) - 1), width: width, unary: generator.below(3) == 0 ? generator.below(130) : 3)
+      }
+      var writer = BitWriter()
+      for number in numbers {
+        writer.append(number.value, width: number.width)
+        writer.appendUnary(number.unary)
+        // As one that goes on with what was stored.
+        writer = BitWriter(writer.bytes, unusedBits: writer.unusedBits)
+      }
+      var reader = BitReader(writer.bytes)
+      for number in numbers {
+        #expect(try reader.read(number.width) == number.value)
+        #expect(try reader.readUnary() == number.unary)
+      }
+      #expect(reader.position == writer.bytes.count * 8 - writer.unusedBits)
+      #expect(throws: StateStoreError.self) { try reader.read(8) }
     }
   }
 }

@@ -1,5 +1,5 @@
 import Foundation
-import StateStore
+@testable import StateStore
 import TestSupport
 import Testing
 
@@ -196,6 +196,74 @@ struct StateStoreTests {
     let old = try StateStore.open(at: copy)
     #expect(try old.sequence(of: "ada") != nil)
     #expect(try old.info().items == 0)
+  }
+
+  /// Sequences, pools and journal entries as schema 2 had them.
+  @Test func aStoreOfSchemaTwoIsPackedByTheBit() throws {
+    let interactions = [
+      Interaction(7, type: 1, time: -5), Interaction(300_000, type: 0, time: 995, value: 2.5), Interaction(7, type: 200, time: 1_007),
+    ]
+    func former(_ interactions: [Interaction]) -> [UInt8] {
+      var bytes: [UInt8] = []
+      bytes.appendVarint(UInt64(interactions.count))
+      bytes.appendSigned(interactions[0].time)
+      bytes.appendVarint(UInt64(interactions[interactions.count - 1].time - interactions[0].time))
+      for (index, interaction) in interactions.enumerated() {
+        let gap = index == 0 ? 0 : UInt64(interaction.time - interactions[index - 1].time)
+        bytes.appendVarint(UInt64(interaction.item.rawValue))
+        bytes.append(interaction.type.rawValue)
+        bytes.appendVarint((gap % 1000 == 0 ? (gap / 1000) << 2 | 2 : gap << 2) | (interaction.value == nil ? 0 : 1))
+        if let value = interaction.value { bytes.appendLittleEndian(value.bitPattern) }
+      }
+      return bytes
+    }
+    do {
+      let store = try open { $0.schema = Schema(version: 2, migrations: [:]) }
+      try store.write { (transaction) throws(StateStoreError) in
+        var sequence: [UInt8] = [1]
+        sequence.appendVarint(3)
+        sequence.appendVarint(17)
+        try transaction.put(transaction.databases.sequences, Array("ada".utf8), sequence + former(interactions))
+        var pool: [UInt8] = [1]
+        for number in [9, 41] as [UInt64] { pool.appendVarint(number) }
+        pool.append(1)
+        pool.appendLittleEndian(UInt64(99))
+        pool.appendVarint(2)
+        for time in [-3, 55] as [Int64] { pool.appendSigned(time) }
+        for number in [3, 1_000, 7, 5] as [UInt64] { pool.appendVarint(number) }
+        pool.append(1)
+        for bound in [1, 3] as [Float] { pool.appendLittleEndian(bound.bitPattern) }
+        for score in [65_535, 32_768, 0] as [UInt16] { pool.appendLittleEndian(score) }
+        try transaction.put(transaction.databases.pools, Array("ada".utf8), pool)
+        var entry: [UInt8] = [1, 0]
+        entry.appendString("ada")
+        for number in [3, 4, 12] as [UInt64] { entry.appendVarint(number) }
+        entry.append(2)
+        entry.appendSigned(2_000)
+        entry.append(0)
+        for number in [1, 8] as [UInt64] { entry.appendVarint(number) }
+        try transaction.put(transaction.databases.journal, [UInt8](bigEndian: UInt64(17)), entry + former(interactions))
+        try transaction.put(transaction.databases.journal, [UInt8](bigEndian: UInt64(18)), [1, 1] + UserFingerprint("bob").bytes)
+        try transaction.put(transaction.databases.meta, Array("publishers".utf8), [UInt8](bigEndian: UInt64(2)))
+      }
+    }
+    let store = try open()
+    let sequence = try #require(try store.sequence(of: "ada"))
+    #expect(sequence.interactions == interactions && sequence.partition == 3 && sequence.lastJournalSequence == 17)
+    let pool = try #require(try store.read { (view) throws(StateStoreError) in try view.pool(of: "ada") })
+    #expect(pool.modelVersion == 9 && pool.revision == 41 && pool.items.map(\.rawValue) == [1_000, 7, 5] && pool.madeTime == 55)
+    #expect(pool.published == PoolRecord.Publication(digest: 99, count: 2, time: -3))
+    #expect(zip(pool.scores, [3, 2, 1]).allSatisfy { abs($0 - $1) < 0.003 } && pool.scores.count == 3)
+    let journal = try store.journal()
+    #expect(journal.map(\.sequence) == [17, 18])
+    #expect(
+      journal.map(\.entry) == [
+        .interaction(
+          TrainingExample(
+            user: "ada", partition: 3, target: Interaction(12, type: 2, time: 2_000), context: interactions, shown: [ItemNumber(rawValue: 8)])),
+        .forget(UserFingerprint("bob")),
+      ])
+    #expect(try store.beginPublishing() == 43, "two publishers had not ended")
   }
 
   @Test func aBackupOfAStoreInUseHasTheSameDigest() throws {

@@ -1,0 +1,45 @@
+import DaemonSupport
+import Foundation
+import Synchronization
+import Testing
+
+/// On a thread of its own, whose policy is field 41 of proc_pid_stat(5); 5 is SCHED_IDLE.
+struct SpareTimeTests {
+  @Sendable private static func policy() throws -> Int? {
+    Int(try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")[38])
+  }
+
+  /// Works or does not for a moment at a time, until the priority changes.
+  private static func untilChange(_ spare: inout SpareTime, _ moment: () -> Void) -> Bool {
+    let deadline = ContinuousClock.now + .seconds(60)
+    while ContinuousClock.now < deadline {
+      spare.begin()
+      moment()
+      if spare.end() { return true }
+    }
+    return false
+  }
+
+  @Test func whoeverGetsLessThanATenthIsIdleNoMoreUntilTheyHaveHadIt() throws {
+    let policies = Mutex<[Int?]>([])
+    let thread = try DedicatedThread(name: "spare") {
+      var spare = SpareTime()
+      let first = try Self.policy()
+      policies.withLock { $0.append(first) }
+      // Where limits forbid coming back, the priority is low throughout.
+      guard first == 5 else { return }
+      // Nothing of the processor is used up, as by one who waits for it.
+      #expect(Self.untilChange(&spare) { usleep(20_000) })
+      let low = try Self.policy()
+      #expect(Self.untilChange(&spare) {
+        let start = threadProcessorTime()
+        while threadProcessorTime() - start < .milliseconds(20) {}
+      })
+      let last = try Self.policy()
+      policies.withLock { $0 += [low, last] }
+    }
+    #expect(try thread.join(timeout: .seconds(180)))
+    let found = policies.withLock { $0 }
+    #expect(found == [5, 0, 5] || (found == [0] && geteuid() != 0))
+  }
+}
