@@ -3,7 +3,7 @@ public struct Recommendation: Sendable, Equatable {
   public var user: String
   /// Best first.
   public var items: [ScoredItem]
-  /// Strictly rising per user.
+  /// Strictly rising per user, with gaps.
   public var revision: UInt64
   /// Version of the model that ranked.
   public var model: UInt64

@@ -77,14 +77,15 @@ extension QuantizedMatrix {
     let sample = min(rows / Self.sampled, Self.sampleRows.upperBound)
     guard sample >= Self.sampleRows.lowerBound, let count = candidates.first?.count else { return }
     // Of the best so many are in the sample, give or take three standard deviations, and some for good measure.
-    let expected = (Double(count) * Double(sample) / Double(rows))
+    let expected = Double(count) * Double(sample) / Double(rows)
     let rank = Int((expected + 3 * expected.squareRoot() + 3).rounded(.up))
     guard rank < count else { return }
     let unknown = candidates.indices.filter { !candidates[$0].isFull }
     guard !unknown.isEmpty else { return }
     var samples = candidates.map { Candidates(count: rank, rounding: $0.rounding) }
-    let distance = rows / (sample / QUANTIZED_PADDING) / QUANTIZED_PADDING * QUANTIZED_PADDING
-    for start in stride(from: 0, to: rows, by: distance) {
+    // In small pieces from everywhere, since what is alike may stand together.
+    let distance = rows / sample * QUANTIZED_PADDING
+    for start in stride(from: distance / (2 * QUANTIZED_PADDING) * QUANTIZED_PADDING, to: rows, by: distance) {
       pass.find(start..<min(start + QUANTIZED_PADDING, rows), unknown, &samples, asked)
     }
     for i in unknown { candidates[i].guess(samples[i].finalLeast) }

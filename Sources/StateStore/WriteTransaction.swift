@@ -22,6 +22,8 @@ public final class WriteTransaction: ReadTransaction {
 
   private let writer: LMDB.WriteTransaction
   private var users: [ExactID: User] = [:]
+  /// Who was asked for last: one event asks for its user several times.
+  private var lastUser: User?
   private var storedCounters: Counters?
   private var currentCounters: Counters?
   private var record: [UInt8] = []
@@ -245,9 +247,14 @@ public final class WriteTransaction: ReadTransaction {
 
   private func known(_ id: String) throws(StateStoreError) -> User {
     let exact = ExactID(id)
-    if let user = users[exact] { return user }
+    if let lastUser, ExactID(lastUser.id) == exact { return lastUser }
+    if let user = users[exact] {
+      lastUser = user
+      return user
+    }
     let user = User(id: id, key: try coder.key(id))
     users[exact] = user
+    lastUser = user
     return user
   }
 

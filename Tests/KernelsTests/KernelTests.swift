@@ -309,6 +309,33 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     }
   }
 
+  /// Of so many rows a sample says what has to be reached. Where the best of it are far above all others and fewer than asked for, it says too much.
+  @Test(arguments: [false, true], SearchInstructions.ofThisMachine)
+  func aGuessThatIsTooHighMissesNothing(isMisleading: Bool, instructions: SearchInstructions) {
+    var values = Values(4)
+    let (rows, count) = (40_000, 20)
+    let matrix = values.matrix(rows, 16)
+    let asked = values.matrix(5, 16)
+    let bias = Matrix(rows: 1, columns: rows)
+    if isMisleading { for place in 0..<count / 2 { bias[0, 512 + place] = 50 } }
+    // One query's best are settled, and another has additions.
+    var settled = [RowSet](repeating: RowSet(capacity: rows), count: 5)
+    for row in 0..<5 as Range<Int32> { settled[1].insert(row) }
+    settled[2].insert(30_000)
+    let additions = [[], [], [RowAddition(row: 30_000, addition: 100)], [], []]
+    let found = QuantizedMatrix(matrix, instructions: instructions).search(
+      asked, bias: bias, count: count, known: [[], [], [], [], []], additions: additions, settled: settled[...], arena: Arena())
+    for query in 0..<5 {
+      let scores = (0..<rows).map { row in
+        query == 1 && row < 5 ? -.infinity : dot(asked, query, matrix, row) + bias[0, row] + (query == 2 && row == 30_000 ? 100 : 0)
+      }
+      let threshold = scores.sorted(by: >)[count - 1]
+      let foundRows = Set(found[query].map { Int($0.row) })
+      #expect(foundRows.isSuperset(of: (0..<rows).filter { scores[$0] >= threshold }), "of query \(query)")
+      #expect(foundRows.count == found[query].count && foundRows.count < 4 * count)
+    }
+  }
+
   @Test func theLogarithmOfOnePlusIsThatOfTheLibrary() {
     var x: Float = 0
     while x < 1e6 {

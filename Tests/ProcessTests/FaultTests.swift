@@ -134,7 +134,7 @@ extension DaemonProcessTests {
     @Test func aStoreAtItsMaximumStandsStillAndGoesOnWithALargerOne() async throws {
       let installation = try await installation(["store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(2 << 20)"])
       var daemon = try await installation.startAndWait()
-      try installation.produce(views(0..<20_000, users: 2_000), to: "interactions")
+      try installation.produce(views(0..<60_000, users: 10_000), to: "interactions")
       try await waitUntil("it stands still; \(daemon.standardError.suffix(1000))") {
         daemon.standardError.contains(/ERROR .*consumption stands still.*maximum size/) || !daemon.isRunning
       }
