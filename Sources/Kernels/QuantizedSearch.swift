@@ -18,6 +18,8 @@ extension QuantizedMatrix {
   private static let leastRows = 128
   /// One row in so many is looked at to guess what has to be reached.
   private static let sampled = 16
+  /// Of fewer queries a search is bound by reading the rows, and reading a sample is not worth it.
+  private static let guessedTogether = 4
   /// A sample is of at least and at most so many rows.
   private static let sampleRows = 2048...8192
 
@@ -81,7 +83,7 @@ extension QuantizedMatrix {
     let rank = Int((expected + 3 * expected.squareRoot() + 3).rounded(.up))
     guard rank < count else { return }
     let unknown = candidates.indices.filter { !candidates[$0].isFull }
-    guard !unknown.isEmpty else { return }
+    guard unknown.count >= Self.guessedTogether else { return }
     var samples = candidates.map { Candidates(count: rank, rounding: $0.rounding) }
     // In small pieces from everywhere, since what is alike may stand together.
     let distance = rows / sample * QUANTIZED_PADDING
@@ -119,15 +121,16 @@ extension QuantizedMatrix {
     /// All rows for some of the queries.
     func run(_ queries: [Int], _ candidates: inout [Candidates], _ asked: [quantized_query]) {
       guard !queries.isEmpty else { return }
+      // Where little is known yet of what is among the best, most of the first rows are found: they go by in small steps.
+      let isInformed = queries.allSatisfy { candidates[$0].isFull }
       for first in stride(from: 0, to: matrix.rows, by: blockRows) {
         let end = min(first + blockRows, matrix.rows)
         var block = matrix.part(first..<end, bias)
         for i in queries { additions[i].consider(first, &block, asked[i], matrix.instructions, &candidates[i]) }
         var start = first
         while start < end {
-          // Of the first rows most are found where little is known yet of what is among the best: they go by in small steps.
-          let step = max(leastRows, start / 8 / QUANTIZED_PADDING * QUANTIZED_PADDING)
-          let next = queries.allSatisfy { candidates[$0].isFull } ? end : min(start + step, end)
+          let step = isInformed ? blockRows : max(leastRows, start / 8 / QUANTIZED_PADDING * QUANTIZED_PADDING)
+          let next = min(start + step, end)
           find(start..<next, queries, &candidates, asked)
           start = next
         }
