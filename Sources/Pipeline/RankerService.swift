@@ -18,6 +18,8 @@ final class RankerService {
   private let work: WorkSignal
   private var producer: Producer
   private var pending: [UInt64: Publication] = [:]
+  /// Who was due at this time, in milliseconds since 1970, was looked for.
+  private var lookedAt: Int64 = 0
   private var lastNote = ContinuousClock.now
   private var lastGuests = ContinuousClock.now - .seconds(60)
   private var nextToken: UInt64 = 1
@@ -101,8 +103,9 @@ final class RankerService {
   /// - Returns: whether there was anybody to rank.
   private func rank() throws -> Bool {
     let start = ContinuousClock.now
+    lookedAt = millisecondsSince1970()
     let (publications, ranked, lateness) = try ranking.rankStale(
-      snapshot: shared.snapshot, popular: shared.popular.items, now: millisecondsSince1970())
+      snapshot: shared.snapshot, popular: shared.popular.items, now: lookedAt)
     shared.lateness = lateness
     guard ranked > 0 else { return false }
     metrics.ranked(ranked, time: .now - start)
@@ -185,8 +188,7 @@ final class RankerService {
     var longest = Duration.milliseconds(20)
     guard ContinuousClock.now >= retryAt else { return longest }
     if ranking.hasSettled { longest = min(longest, untilNote) }
-    let now = millisecondsSince1970()
-    if let due = try ranking.nextDueTime(after: now) { longest = min(longest, .milliseconds(due - now)) }
+    if let due = try ranking.nextDueTime(after: lookedAt) { longest = min(longest, .milliseconds(due - millisecondsSince1970())) }
     return max(.milliseconds(1), longest)
   }
 

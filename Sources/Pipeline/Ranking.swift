@@ -257,8 +257,8 @@ final class Ranking {
   }
 
   /// When the next user is due after a time, in milliseconds since 1970; nil when nobody is.
-  func nextDueTime(after now: Int64) throws(StateStoreError) -> Int64? {
-    try store.read { (transaction) throws(StateStoreError) in try transaction.nextDueTime(after: now) }
+  func nextDueTime(after time: Int64) throws(StateStoreError) -> Int64? {
+    try store.read { (transaction) throws(StateStoreError) in try transaction.nextDueTime(after: time) }
   }
 
   /// The share of the items that may be recommended which stand in the newest published lists; nil without any.
