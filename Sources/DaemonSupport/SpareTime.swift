@@ -18,7 +18,7 @@ public struct SpareTime {
   /// Gives the calling thread its priority.
   public init() {
     isAllowed = Self.mayComeBack()
-    _ = takePriority(.low)
+    takePriority(.low)
     if isAllowed { isIdle = takePriority(.idle) }
   }
 
@@ -26,7 +26,7 @@ public struct SpareTime {
   private static func mayComeBack() -> Bool {
     let came = Monitor(false)
     let thread = try? DedicatedThread(name: "priority") {
-      _ = takePriority(.low)
+      takePriority(.low)
       came.change { $0 = takePriority(.idle) && takePriority(.low) }
     }
     // Where no core is left, an idle thread may take for ever.

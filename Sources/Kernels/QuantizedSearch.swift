@@ -90,7 +90,10 @@ extension QuantizedMatrix {
     for start in stride(from: distance / (2 * QUANTIZED_PADDING) * QUANTIZED_PADDING, to: rows, by: distance) {
       pass.find(start..<min(start + QUANTIZED_PADDING, rows), unknown, &samples, asked)
     }
-    for i in unknown { candidates[i].guess(samples[i].finalLeast) }
+    for i in unknown {
+      samples[i].finish()
+      candidates[i].guess(samples[i].least)
+    }
   }
 
   /// - Parameter range: it begins at a multiple of `QUANTIZED_PADDING`.
@@ -135,6 +138,7 @@ extension QuantizedMatrix {
           start = next
         }
       }
+      for i in queries { candidates[i].finish() }
     }
 
     /// Lets the candidates of some queries consider these rows, without additions.
@@ -274,13 +278,8 @@ private struct Candidates {
     limit = 3 * count
   }
 
-  /// Whether `count` scores reach what was guessed. If not, candidates may be missing.
-  var isCertain: Bool {
-    mutating get {
-      finish()
-      return guessed == -.infinity || least > guessed
-    }
-  }
+  /// Whether `count` scores reach what was guessed, after all was considered. If not, candidates may be missing.
+  var isCertain: Bool { guessed == -.infinity || least > guessed }
 
   @inline(__always)
   mutating func consider(_ row: Int32, _ addition: Float, upper: Float, width: Float) {
@@ -302,7 +301,8 @@ private struct Candidates {
     if list.count >= limit { dropHopeless() }
   }
 
-  private mutating func finish() {
+  /// All was considered.
+  mutating func finish() {
     if list.count >= count { dropHopeless() }
   }
 
@@ -314,14 +314,6 @@ private struct Candidates {
       list.removeAll { $0.upper < reached }
     }
     limit = list.count + count
-  }
-
-  /// ``least`` after all that was considered.
-  var finalLeast: Float {
-    mutating get {
-      finish()
-      return least
-    }
   }
 
   /// Nearly the `count`-th greatest lower bound and not above it, by counting how many lie in each of 256 equal intervals.
@@ -349,10 +341,5 @@ private struct Candidates {
   }
 
   /// Those that are not known, of what was considered.
-  var rows: [RowAddition] {
-    mutating get {
-      finish()
-      return list.compactMap { $0.row == Self.known ? nil : RowAddition(row: $0.row, addition: $0.addition) }
-    }
-  }
+  var rows: [RowAddition] { list.compactMap { $0.row == Self.known ? nil : RowAddition(row: $0.row, addition: $0.addition) } }
 }

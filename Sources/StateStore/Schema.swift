@@ -131,7 +131,7 @@ enum MetaKey {
 struct RevisionReserve: Hashable, Sendable {
   /// Up to here they were given, or may have been.
   var floor: UInt64 = 0
-  /// Up to here they may be given.
+  /// Up to here they may be given; never below the floor.
   var ceiling: UInt64 = 0
 }
 

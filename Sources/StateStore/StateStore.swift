@@ -167,8 +167,7 @@ public final class StateStore: Sendable {
   ///   revision, and a pool up to it does not say what was published last.
   public func beginPublishing() throws(StateStoreError) -> UInt64 {
     let floor = try write { (transaction) throws(StateStoreError) in
-      let before = try transaction.revisionReserve()
-      let floor = max(before.floor, before.ceiling)
+      let floor = try transaction.revisionReserve().ceiling
       try transaction.setRevisionReserve(RevisionReserve(floor: floor, ceiling: floor))
       return floor
     }

@@ -57,17 +57,12 @@ struct DedicatedThreadTests {
     #expect(result.withLock { $0 } == 10_000)
   }
 
-  /// Policy and niceness as the kernel has them: fields 41 and 19 of proc_pid_stat(5), the second being the thread's name in brackets.
   @Test(arguments: [(ThreadPriority.normal, policy: 0, niceness: 0), (.low, 0, 10), (.idle, 5, 0)])
   func thePriorityIsTheThreadsAndThatOfThoseWhichItMakes(priority: ThreadPriority, policy: Int, niceness: Int) throws {
-    @Sendable func scheduling() throws -> [Int?] {
-      let fields = try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")
-      return [Int(fields[38]), Int(fields[16])]
-    }
-    let own = try scheduling()[1]
+    let own = try schedulingOfThisThread()[1]
     let found = Mutex<[[Int?]]>([])
     @Sendable func look() throws {
-      let seen = try scheduling()
+      let seen = try schedulingOfThisThread()
       found.withLock { $0.append(seen) }
     }
     let thread = try DedicatedThread(name: "prioritised", priority: priority) {
@@ -84,4 +79,10 @@ struct DedicatedThreadTests {
     let error = #expect(throws: SystemError.self) { try DedicatedThread(name: "tiny", stackBytes: 1) {} }
     #expect(error?.number == EINVAL)
   }
+}
+
+/// Policy (5 is SCHED_IDLE) and niceness as the kernel has them: fields 41 and 19 of proc_pid_stat(5), the second being the thread's name in brackets.
+func schedulingOfThisThread() throws -> [Int?] {
+  let fields = try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")
+  return [Int(fields[38]), Int(fields[16])]
 }

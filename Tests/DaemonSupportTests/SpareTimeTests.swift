@@ -3,12 +3,7 @@ import Foundation
 import Synchronization
 import Testing
 
-/// On a thread of its own, whose policy is field 41 of proc_pid_stat(5); 5 is SCHED_IDLE.
 struct SpareTimeTests {
-  @Sendable private static func policy() throws -> Int? {
-    Int(try String(contentsOfFile: "/proc/thread-self/stat", encoding: .utf8).split(separator: ")")[1].split(separator: " ")[38])
-  }
-
   /// Works or does not for a moment at a time, until the priority changes.
   private static func untilChange(_ spare: inout SpareTime, _ moment: () -> Void) -> Bool {
     let deadline = ContinuousClock.now + .seconds(60)
@@ -24,18 +19,18 @@ struct SpareTimeTests {
     let policies = Mutex<[Int?]>([])
     let thread = try DedicatedThread(name: "spare") {
       var spare = SpareTime()
-      let first = try Self.policy()
+      let first = try schedulingOfThisThread()[0]
       policies.withLock { $0.append(first) }
       // Where limits forbid coming back, the priority is low throughout.
       guard first == 5 else { return }
       // Nothing of the processor is used up, as by one who waits for it.
       #expect(Self.untilChange(&spare) { usleep(20_000) })
-      let low = try Self.policy()
+      let low = try schedulingOfThisThread()[0]
       #expect(Self.untilChange(&spare) {
         let start = threadProcessorTime()
         while threadProcessorTime() - start < .milliseconds(20) {}
       })
-      let last = try Self.policy()
+      let last = try schedulingOfThisThread()[0]
       policies.withLock { $0 += [low, last] }
     }
     #expect(try thread.join(timeout: .seconds(180)))

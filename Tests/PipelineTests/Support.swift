@@ -134,9 +134,7 @@ final class Scene {
     try settle(publications)
     return publications
   }
-}
 
-extension Scene {
   /// The broker has these lists, and the store is told.
   func settle(_ publications: [Publication]) throws {
     ranking.acknowledge(publications)

@@ -94,8 +94,10 @@ struct JournalTests {
     #expect(try store.read { (view) throws(StateStoreError) in try view.revision(of: "ada") } == 41)
     try store.write { (transaction) throws(StateStoreError) in
       try transaction.putPool(pool(42), of: "ada")
-      try transaction.forget("ada")
     }
+    let lower = code { try store.write { (transaction) throws(StateStoreError) in try transaction.putPool(pool(41), of: "ada") } }
+    #expect(lower == .revisionNotRising)
+    try store.write { (transaction) throws(StateStoreError) in try transaction.forget("ada") }
     #expect(try store.journal().allSatisfy { if case .forget = $0.entry { true } else { false } })
   }
 
