@@ -75,8 +75,8 @@ struct MonitoredDaemon: Sendable {
     if let token { headers.add(name: "authorization", value: "Bearer \(token)") }
     let head = HTTPRequestHead(version: .http1_1, method: .GET, uri: path, headers: headers)
     return try await channel.executeThenClose { inbound, outbound in
-      try await outbound.write(.head(head))
-      try await outbound.write(.end(nil))
+      // Together: a request without a body is whole with its head, and the daemon may answer it and close before an end that comes later.
+      try await outbound.write(contentsOf: [.head(head), .end(nil)])
       var status = HTTPResponseStatus.noContent
       var body = ""
       for try await part in inbound {
