@@ -9,7 +9,7 @@ struct StepProducts {
     var k: Int
     var transposeA = false
     var transposeB = false
-    var beta: Float = 0
+    var isAdded = false
 
     var operations: Int { 2 * m * n * k }
   }
@@ -37,7 +37,7 @@ struct StepProducts {
           products.append(Product(m: count, n: outputs, k: inputs, transposeB: true))
           guard isLearned else { continue }
           products.append(Product(m: count, n: inputs, k: outputs))
-          products.append(Product(m: outputs, n: inputs, k: count, transposeA: true, beta: 1))
+          products.append(Product(m: outputs, n: inputs, k: count, transposeA: true, isAdded: true))
         }
         let pairs = (0..<queries.count).reduce(0) { sum, b in
           let (length, count) = (queries.length(b), queries.queries(b))
@@ -51,7 +51,7 @@ struct StepProducts {
       let rows = min(block, sequences.queryCount - start)
       products.append(Product(m: rows, n: candidates, k: d, transposeB: true))
       products.append(Product(m: rows, n: d, k: candidates))
-      products.append(Product(m: candidates, n: d, k: rows, transposeA: true, beta: 1))
+      products.append(Product(m: candidates, n: d, k: rows, transposeA: true, isAdded: true))
     }
     let sizes = [products.map { $0.m * $0.k }, products.map { $0.k * $0.n }, products.map { $0.m * $0.n }]
     buffers = sizes.map { FloatBuffer([Float](repeating: 1e-3, count: $0.max() ?? 0)) }
@@ -62,9 +62,9 @@ struct StepProducts {
     for product in products {
       let a = product.transposeA ? (product.k, product.m) : (product.m, product.k)
       let b = product.transposeB ? (product.n, product.k) : (product.k, product.n)
-      multiply(
+      multiplyByLibrary(
         Matrix(buffers[2], rows: product.m, columns: product.n), Matrix(buffers[0], rows: a.0, columns: a.1),
-        Matrix(buffers[1], rows: b.0, columns: b.1), transposeA: product.transposeA, transposeB: product.transposeB, beta: product.beta)
+        Matrix(buffers[1], rows: b.0, columns: b.1), transposeA: product.transposeA, transposeB: product.transposeB, isAdded: product.isAdded)
     }
   }
 }

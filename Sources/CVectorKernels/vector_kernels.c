@@ -2,6 +2,9 @@
 
 #include <math.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 // C for the sake of one thing: the same code compiled for several sets of instructions, of which the machine's best is taken at run time.
 
@@ -12,8 +15,12 @@ typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t i16 __attribute__((vector_size(64)));
 
 #define INLINE static inline __attribute__((always_inline))
-// Rows of a product whose sums stay in registers: with AVX2 they take 12 of 16.
+#define UNROLLED _Pragma("clang loop unroll(full)")
+// A product's sums stay in registers for so many rows and TILE_VECTORS vectors of columns: they take 12 of AVX2's 16, 24 of AVX-512's 32.
 #define TILE_ROWS 6
+// Rows of a product's right side that are read at a time, and so many where the left side is read down its columns.
+#define PANEL_DEPTH 256
+#define STRIDED_DEPTH 64
 #define GELU_SCALE 0.7978846f
 #define GELU_CUBIC 0.044715f
 
@@ -21,17 +28,38 @@ static const i16 lane_numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 1
 
 #if defined(__x86_64__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+/// The same of eight lanes, of which those below `lanes` are set.
+INLINE __m256i first_lanes(int64_t lanes) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+INLINE v16 load_some_floor(const float *from, int64_t lanes) {
+  union { __m256 half[2]; v16 whole; } x = {{_mm256_maskload_ps(from, first_lanes(lanes)), _mm256_setzero_ps()}};
+  if (lanes > 8) x.half[1] = _mm256_maskload_ps(from + 8, first_lanes(lanes - 8));
+  return x.whole;
+}
+
+INLINE void store_some_floor(float *to, v16 x, int64_t lanes) {
+  union { v16 whole; __m256 half[2]; } y = {x};
+  _mm256_maskstore_ps(to, first_lanes(lanes), y.half[0]);
+  if (lanes > 8) _mm256_maskstore_ps(to + 8, first_lanes(lanes - 8), y.half[1]);
+}
+
 #define VARIANT(name) name##_floor
+#define TILE_VECTORS 1
 #include "kernels.inc"
-#undef VARIANT
 #pragma clang attribute pop
 
 // Without the second attribute the compiler takes 256 bits at a time.
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
 #pragma clang attribute push(__attribute__((min_vector_width(512))), apply_to = function)
+INLINE v16 load_some_avx512(const float *from, int64_t lanes) { return (v16)_mm512_maskz_loadu_ps((__mmask16)((1 << lanes) - 1), from); }
+
+INLINE void store_some_avx512(float *to, v16 x, int64_t lanes) { _mm512_mask_storeu_ps(to, (__mmask16)((1 << lanes) - 1), (__m512)x); }
+
 #define VARIANT(name) name##_avx512
+#define TILE_VECTORS 4
 #include "kernels.inc"
-#undef VARIANT
 #pragma clang attribute pop
 #pragma clang attribute pop
 
@@ -44,14 +72,26 @@ enum vector_instructions vector_best(void) {
 
 #define CHOSEN(name) (instructions == VECTOR_AVX512 ? name##_avx512 : name##_floor)
 #else
+INLINE v16 load_some_floor(const float *from, int64_t lanes) {
+  v16 x = {0};
+  memcpy(&x, from, (size_t)lanes * sizeof *from);
+  return x;
+}
+
+INLINE void store_some_floor(float *to, v16 x, int64_t lanes) { memcpy(to, &x, (size_t)lanes * sizeof *to); }
+
 #define VARIANT(name) name##_floor
+#define TILE_VECTORS 1
 #include "kernels.inc"
-#undef VARIANT
 
 enum vector_instructions vector_best(void) { return VECTOR_FLOOR; }
 
 #define CHOSEN(name) ((void)instructions, name##_floor)
 #endif
+
+void multiply_matrices(enum vector_instructions instructions, struct product to, const struct operands *of) {
+  CHOSEN(multiply_matrices)(to, of);
+}
 
 void attention_forward(
     enum vector_instructions instructions, const struct attention_head *head, float *output, int64_t output_stride, float *probabilities,

@@ -1,4 +1,5 @@
 import COneDNN
+import CVectorKernels
 
 /// What oneDNN answered when it could not compute.
 public struct KernelError: Error, Equatable, CustomStringConvertible {
@@ -8,41 +9,85 @@ public struct KernelError: Error, Equatable, CustomStringConvertible {
   }
 }
 
-/// C = alpha·op(A)·op(B) + beta·C, by oneDNN's JIT.
+/// C = op(A)·op(B), plus a bias for each column or C itself.
+///
+/// The narrow products of the model's layers are computed by tiles whose sums stay in registers, where the machine has AVX-512; the others by
+/// oneDNN, which is faster there.
 ///
 /// - Parameters:
-///   - c: (m, n), overwritten or, with `beta` 1, added to.
+///   - c: (m, n), overwritten, or added to if `isAdded`.
 ///   - a: (m, k), or (k, m) with `transposeA`.
 ///   - b: (k, n), or (n, k) with `transposeB`.
+///   - bias: (1, n).
+///   - instructions: the best that the machine has, but in a test.
 public func multiply(
-  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, alpha: Float = 1, beta: Float = 0
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false, bias: Matrix? = nil,
+  instructions: VectorInstructions = .best
 ) {
-  let k = transposeA ? a.rows : a.columns
-  precondition(
-    (transposeA ? a.columns : a.rows) == c.rows && (transposeB ? b.rows : b.columns) == c.columns
-      && (transposeB ? b.columns : b.rows) == k, "the shapes of a product agree")
+  precondition(bias.map { $0.columns == c.columns } ?? true)
+  if instructions == .avx512, tilesAreFaster(c, transposeA: transposeA) {
+    multiplyByTiles(c, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias, instructions: instructions)
+  } else {
+    multiplyByLibrary(c, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded)
+    if let bias { addBias(c, bias) }
+  }
+}
+
+/// As measured with AVX-512: `make bench GROUP=products`.
+private func tilesAreFaster(_ c: Matrix, transposeA: Bool) -> Bool {
+  transposeA ? c.rows <= 1024 && c.columns <= 128 : c.rows >= 8
+}
+
+/// ``multiply`` by tiles, whatever the shape.
+package func multiplyByTiles(
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false, bias: Matrix? = nil,
+  instructions: VectorInstructions = .best
+) {
+  let k = depth(c, a, b, transposeA: transposeA, transposeB: transposeB)
+  guard c.rows > 0, c.columns > 0 else { return }
+  var operands = operands(
+    a: a.pointer, b: b.pointer, a_row: transposeA ? 1 : Int64(a.stride), a_column: transposeA ? Int64(a.stride) : 1, b_stride: Int64(b.stride),
+    b_is_transposed: transposeB, rows: Int64(c.rows), columns: Int64(c.columns), depth: Int64(k))
+  multiply_matrices(
+    instructions.code, product(c: c.pointer, stride: Int64(c.stride), factor: 1, bias: bias?.pointer, is_added: isAdded), &operands)
+}
+
+/// ``multiply`` by oneDNN's JIT, whatever the shape; without a bias.
+package func multiplyByLibrary(
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false
+) {
+  let k = depth(c, a, b, transposeA: transposeA, transposeB: transposeB)
   guard c.rows > 0, c.columns > 0 else { return }
   if k == 0 {
-    if beta == 0 { zero(c) }
+    if !isAdded { zero(c) }
     return
   }
   let status = dnnl_sgemm(
     CChar(UInt8(ascii: transposeA ? "T" : "N")), CChar(UInt8(ascii: transposeB ? "T" : "N")), dnnl_dim_t(c.rows), dnnl_dim_t(c.columns),
-    dnnl_dim_t(k), alpha, a.pointer, dnnl_dim_t(a.stride), b.pointer, dnnl_dim_t(b.stride), beta, c.pointer, dnnl_dim_t(c.stride))
+    dnnl_dim_t(k), 1, a.pointer, dnnl_dim_t(a.stride), b.pointer, dnnl_dim_t(b.stride), isAdded ? 1 : 0, c.pointer, dnnl_dim_t(c.stride))
   // An unchecked failure leaves the output untouched and trains on rubbish. `selfTest()` at start turns the one known cause into an error.
   guard status == dnnl_success else { fatalError(KernelError(status: Int32(bitPattern: status.rawValue)).description) }
 }
 
+/// k, of shapes that agree.
+private func depth(_ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool, transposeB: Bool) -> Int {
+  let k = transposeA ? a.rows : a.columns
+  precondition(
+    (transposeA ? a.columns : a.rows) == c.rows && (transposeB ? b.rows : b.columns) == c.columns
+      && (transposeB ? b.columns : b.rows) == k, "the shapes of a product agree")
+  return k
+}
+
 /// The plain form of ``multiply``, for tests.
 package func multiplyReference(
-  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, alpha: Float = 1, beta: Float = 0
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false, bias: Matrix? = nil
 ) {
   let k = transposeA ? a.rows : a.columns
   for i in 0..<c.rows {
     for j in 0..<c.columns {
       var sum = 0.0
       for x in 0..<k { sum += Double(transposeA ? a[x, i] : a[i, x]) * Double(transposeB ? b[j, x] : b[x, j]) }
-      c[i, j] = alpha * Float(sum) + (beta == 0 ? 0 : beta * c[i, j])
+      c[i, j] = Float(sum + Double((bias?[0, j] ?? 0) + (isAdded ? c[i, j] : 0)))
     }
   }
 }

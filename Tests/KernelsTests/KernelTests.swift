@@ -51,18 +51,53 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
 @Suite struct KernelTests {
   @Test func selfTestPasses() throws { try selfTest() }
 
-  @Test(arguments: 0..<24)
+  @Test(arguments: 0..<48)
   func productsAgreeWithThePlainForm(seed: Int) {
     var values = Values(UInt64(seed))
-    let (m, n, k) = (Int(values.next() % 40) + 1, Int(values.next() % 40) + 1, Int(values.next() % 40) + 1)
-    let (transposeA, transposeB) = (seed & 1 == 1, seed & 2 == 2)
+    // From one row or column to several tiles, and in every third case to more depth than is read at a time.
+    let (m, n, k) = (Int(values.next() % 40) + 1, Int(values.next() % 150) + 1, Int(values.next() % (seed % 3 == 0 ? 700 : 40)) + 1)
+    let (transposeA, transposeB, isAdded) = (seed & 1 == 1, seed & 2 == 2, seed & 4 == 4)
     let a = transposeA ? values.matrix(k, m) : values.matrix(m, k)
     let b = transposeB ? values.matrix(n, k) : values.matrix(k, n)
-    let fast = values.matrix(m, n)
-    let plain = Matrix(fast.array, rows: m, columns: n)
-    multiply(fast, a, b, transposeA: transposeA, transposeB: transposeB, beta: seed & 4 == 4 ? 1 : 0)
-    multiplyReference(plain, a, b, transposeA: transposeA, transposeB: transposeB, beta: seed & 4 == 4 ? 1 : 0)
-    expectClose(fast.array, plain.array)
+    let c = values.matrix(m, n)
+    let bias = seed & 8 == 8 ? values.matrix(1, n) : nil
+    func product(_ compute: (Matrix) -> Void) -> [Float] {
+      let result = Matrix(c.array, rows: m, columns: n)
+      compute(result)
+      return result.array
+    }
+    let plain = product { multiplyReference($0, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias) }
+    for instructions in VectorInstructions.ofThisMachine {
+      expectClose(
+        product {
+          multiply($0, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias, instructions: instructions)
+        }, plain)
+      expectClose(
+        product {
+          multiplyByTiles($0, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias, instructions: instructions)
+        }, plain)
+    }
+  }
+
+  @Test(arguments: VectorInstructions.ofThisMachine)
+  func aProductWithoutDepthIsItsBias(instructions: VectorInstructions) {
+    let bias = Matrix([1, 2, 3], rows: 1, columns: 3)
+    let c = Matrix([Float](repeating: 7, count: 30), rows: 10, columns: 3)
+    multiply(c, Matrix(rows: 10, columns: 0), Matrix(rows: 0, columns: 3), bias: bias, instructions: instructions)
+    #expect((0..<10).allSatisfy { c.rows($0..<$0 + 1).array == [1, 2, 3] })
+  }
+
+  /// What lies beside the columns of a view is not touched.
+  @Test(arguments: VectorInstructions.ofThisMachine)
+  func productsStayWithinTheirColumns(instructions: VectorInstructions) {
+    var values = Values(4)
+    let whole = Matrix([Float](repeating: 7, count: 20 * 90), rows: 20, columns: 90)
+    let (a, b) = (values.matrix(20, 33), values.matrix(33, 70))
+    multiplyByTiles(whole.columns(10..<80), a, b, instructions: instructions)
+    let plain = Matrix(rows: 20, columns: 70)
+    multiplyReference(plain, a, b)
+    expectClose(whole.columns(10..<80).array, plain.array)
+    #expect((whole.columns(0..<10).array + whole.columns(80..<90).array).allSatisfy { $0 == 7 })
   }
 
   @Test func productsTakeColumnViews() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -11,6 +12,30 @@ enum vector_instructions { VECTOR_FLOOR = 0, VECTOR_AVX512 = 1 };
 
 /// The best that this machine has.
 enum vector_instructions vector_best(void);
+
+/// What becomes of a product: c = factor·(ab + the bias of each column, if there is one, + c if `is_added`). Rows of c are `stride` floats
+/// apart.
+struct product {
+  float *c;
+  int64_t stride;
+  float factor;
+  const float *bias;
+  bool is_added;
+};
+
+/// Both sides of a product, (rows, depth)·(depth, columns).
+struct operands {
+  const float *a, *b;
+  /// Element (i, t) of a is at i·a_row + t·a_column.
+  int64_t a_row, a_column;
+  /// Floats between two rows of b, which is (columns, depth) if it is transposed.
+  int64_t b_stride;
+  bool b_is_transposed;
+  int64_t rows, columns, depth;
+};
+
+/// For the narrow matrices of a layer, which stay in the caches.
+void multiply_matrices(enum vector_instructions instructions, struct product to, const struct operands *of);
 
 /// One head of one sequence. Rows are `…_stride` floats apart.
 struct attention_head {

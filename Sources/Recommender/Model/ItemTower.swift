@@ -41,8 +41,7 @@ struct ItemTower {
       let content = arena.matrix(rows.count, layer.projection.weight.columns)
       gather(content, from: catalogue.features[modality], rows)
       let projected = arena.matrix(rows.count, d)
-      multiply(projected, content, layer.projection.weight, transposeB: true)
-      addBias(projected, layer.projection.bias)
+      multiply(projected, content, layer.projection.weight, transposeB: true, bias: layer.projection.bias)
       for (i, row) in rows.enumerated() where !catalogue.hasFeatures[modality][Int(row)] {
         copy(projected.rows(i..<i + 1), from: layer.missing)
       }
@@ -68,8 +67,7 @@ struct ItemTower {
       add(vectors, routing.output)
       pass.routing = routing
     } else if let dense = parameters.dense {
-      multiply(vectors, normal, dense.weight, transposeB: true, beta: 1)
-      addBias(vectors, dense.bias)
+      multiply(vectors, normal, dense.weight, transposeB: true, isAdded: true, bias: dense.bias)
     }
     pass.summed = summed
     pass.statistics = statistics
@@ -98,7 +96,7 @@ struct ItemTower {
         loadBalancingWeight: loadBalancingWeight, arena: arena)
     } else if let dense = parameters.dense, let dDense = gradients.dense {
       multiply(dNormal, dVectors, dense.weight)
-      multiply(dDense.weight, dVectors, normal, transposeA: true, beta: 1)
+      multiply(dDense.weight, dVectors, normal, transposeA: true, isAdded: true)
       addColumnSums(dDense.bias, dVectors)
     }
     let dSummed = arena.zeros(rows.count, d)
@@ -124,7 +122,7 @@ struct ItemTower {
       } else {
         dProjected = dSummed
       }
-      multiply(dLayer.projection.weight, dProjected, pass.content[modality], transposeA: true, beta: 1)
+      multiply(dLayer.projection.weight, dProjected, pass.content[modality], transposeA: true, isAdded: true)
       addColumnSums(dLayer.projection.bias, dProjected)
     }
   }

@@ -40,8 +40,7 @@ struct MixtureOfExperts {
   func forward(_ z: Matrix, noise: ((Int) -> Float)?, arena: Arena) -> Pass {
     let count = experts.count
     let logits = arena.matrix(z.rows, count)
-    multiply(logits, z, router.weight, transposeB: true)
-    addBias(logits, router.bias)
+    multiply(logits, z, router.weight, transposeB: true, bias: router.bias)
     if let noise {
       for i in 0..<z.rows {
         for j in 0..<count { logits[i, j] += noise(i * count + j) }
@@ -77,13 +76,11 @@ struct MixtureOfExperts {
       let input = arena.matrix(slots.count, z.columns)
       gather(input, from: z, slots.map(\.row))
       let before = arena.matrix(slots.count, z.columns)
-      multiply(before, input, expert.up.weight, transposeB: true)
-      addBias(before, expert.up.bias)
+      multiply(before, input, expert.up.weight, transposeB: true, bias: expert.up.bias)
       let after = arena.matrix(slots.count, z.columns)
       geluForward(after, before)
       let result = arena.matrix(slots.count, z.columns)
-      multiply(result, after, expert.down.weight, transposeB: true)
-      addBias(result, expert.down.bias)
+      multiply(result, after, expert.down.weight, transposeB: true, bias: expert.down.bias)
       for (n, slot) in slots.enumerated() { accumulate(output, Int(slot.row), factor: slot.gate, result, n) }
       inner.append((input, before, after, result))
     }
@@ -118,12 +115,12 @@ struct MixtureOfExperts {
         dLogits[row, j] += slot.gate * (dot(dOutput, row, inner.output, n) - gateMean[row, 0])
         accumulate(dResult, n, factor: slot.gate, dOutput, row)
       }
-      multiply(dExperts[j].down.weight, dResult, inner.after, transposeA: true, beta: 1)
+      multiply(dExperts[j].down.weight, dResult, inner.after, transposeA: true, isAdded: true)
       addColumnSums(dExperts[j].down.bias, dResult)
       let dBefore = arena.matrix(slots.count, z.columns)
       multiply(dBefore, dResult, experts[j].down.weight)
       geluBackward(dBefore, dBefore, inner.before)
-      multiply(dExperts[j].up.weight, dBefore, inner.input, transposeA: true, beta: 1)
+      multiply(dExperts[j].up.weight, dBefore, inner.input, transposeA: true, isAdded: true)
       addColumnSums(dExperts[j].up.bias, dBefore)
       let dGathered = arena.matrix(slots.count, z.columns)
       multiply(dGathered, dBefore, experts[j].up.weight)
@@ -138,8 +135,8 @@ struct MixtureOfExperts {
         for j in 0..<count { dLogits[i, j] += factor * pass.probabilities[i, j] * (pass.load[j] - mean) }
       }
     }
-    multiply(dRouter.weight, dLogits, z, transposeA: true, beta: 1)
+    multiply(dRouter.weight, dLogits, z, transposeA: true, isAdded: true)
     addColumnSums(dRouter.bias, dLogits)
-    multiply(dInput, dLogits, router.weight, beta: 1)
+    multiply(dInput, dLogits, router.weight, isAdded: true)
   }
 }

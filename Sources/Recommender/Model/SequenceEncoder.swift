@@ -216,8 +216,7 @@ struct SequenceEncoder {
 /// y = x·Wᵀ + b. x (rows, in) → (rows, out).
 private func linear(_ x: Matrix, _ layer: DenseParameters.Linear, _ arena: Arena) -> Matrix {
   let y = arena.matrix(x.rows, layer.weight.rows)
-  multiply(y, x, layer.weight, transposeB: true)
-  addBias(y, layer.bias)
+  multiply(y, x, layer.weight, transposeB: true, bias: layer.bias)
   return y
 }
 
@@ -227,7 +226,7 @@ private func linearBackward(
 ) -> Matrix {
   let dx = arena.matrix(x.rows, layer.weight.columns)
   multiply(dx, dy, layer.weight)
-  multiply(gradient.weight, dy, x, transposeA: true, beta: 1)
+  multiply(gradient.weight, dy, x, transposeA: true, isAdded: true)
   addColumnSums(gradient.bias, dy)
   return dx
 }

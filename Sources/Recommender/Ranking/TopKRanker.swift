@@ -176,8 +176,7 @@ public final class TopKRanker {
     while start < snapshot.rowCount {
       let range = start..<min(start + tile, snapshot.rowCount)
       let part = Matrix(scores.buffer, offset: scores.offset, rows: hidden.rows, columns: range.count)
-      multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true)
-      addBias(part, snapshot.bias.columns(range))
+      multiply(part, hidden, snapshot.vectors.rows(range), transposeB: true, bias: snapshot.bias.columns(range))
       for i in boosts.indices { boosted[i] = add(boosts[i], from: boosted[i], to: part, row: i, range) }
       body(range, part)
       start = range.upperBound

@@ -81,8 +81,7 @@ final class NeighborhoodCalibration {
     guard !slots.isEmpty else { return }
     arena.reset()
     let scores = arena.matrix(slots.count, snapshot.rowCount)
-    multiply(scores, hidden, snapshot.vectors, transposeB: true)
-    addBias(scores, snapshot.bias)
+    multiply(scores, hidden, snapshot.vectors, transposeB: true, bias: snapshot.bias)
     let trust = snapshot.neighborhood.weights
     let logits = arena.matrix(slots.count, snapshot.rowCount)
     copy(logits, from: scores)

@@ -412,15 +412,14 @@ final class Trainer: @unchecked Sendable {
     while start < hidden.rows {
       let range = start..<min(start + block, hidden.rows)
       let part = logits.rows(0..<range.count)
-      multiply(part, hidden.rows(range), candidates, transposeB: true)
-      addBias(part, logitBias)
+      multiply(part, hidden.rows(range), candidates, transposeB: true, bias: logitBias)
       if let correction = items.correction {
         // A row's own target is in the sum for certain, not by chance.
         for (i, query) in range.enumerated() { part[i, Int(targets[query])] -= correction[Int(targets[query])] }
       }
       loss += softmaxCrossEntropy(part, targets: targets[range], weights: weights[range])
       multiply(dHidden.rows(range), part, candidates)
-      multiply(dCandidates, part, hidden.rows(range), transposeA: true, beta: 1)
+      multiply(dCandidates, part, hidden.rows(range), transposeA: true, isAdded: true)
       addColumnSums(dBias, part)
       start = range.upperBound
     }
