@@ -35,7 +35,7 @@ public func multiply(
 
 /// As measured with AVX-512: `make bench GROUP=products`.
 private func tilesAreFaster(_ c: Matrix, transposeA: Bool) -> Bool {
-  transposeA ? c.rows <= 1024 && c.columns <= 128 : c.rows >= 8
+  transposeA ? c.rows <= 1024 : c.rows >= 8
 }
 
 /// ``multiply`` by tiles, whatever the shape.
