@@ -62,9 +62,10 @@ struct StepProducts {
     for product in products {
       let a = product.transposeA ? (product.k, product.m) : (product.m, product.k)
       let b = product.transposeB ? (product.n, product.k) : (product.k, product.n)
+      let c = Matrix(buffers[2], rows: product.m, columns: product.n)
       multiplyByLibrary(
-        Matrix(buffers[2], rows: product.m, columns: product.n), Matrix(buffers[0], rows: a.0, columns: a.1),
-        Matrix(buffers[1], rows: b.0, columns: b.1), transposeA: product.transposeA, transposeB: product.transposeB, isAdded: product.isAdded)
+        c, Matrix(buffers[0], rows: a.0, columns: a.1), Matrix(buffers[1], rows: b.0, columns: b.1), transposeA: product.transposeA,
+        transposeB: product.transposeB, adding: product.isAdded ? c : nil)
     }
   }
 }

@@ -45,6 +45,8 @@ INLINE void store_some_floor(float *to, v16 x, int64_t lanes) {
   if (lanes > 8) _mm256_maskstore_ps(to + 8, first_lanes(lanes - 8), y.half[1]);
 }
 
+INLINE v16 reciprocal_floor(v16 x) { return 1.0f / x; }
+
 #define VARIANT(name) name##_floor
 #define TILE_VECTORS 1
 #include "kernels.inc"
@@ -56,6 +58,12 @@ INLINE void store_some_floor(float *to, v16 x, int64_t lanes) {
 INLINE v16 load_some_avx512(const float *from, int64_t lanes) { return (v16)_mm512_maskz_loadu_ps((__mmask16)((1 << lanes) - 1), from); }
 
 INLINE void store_some_avx512(float *to, v16 x, int64_t lanes) { _mm512_mask_storeu_ps(to, (__mmask16)((1 << lanes) - 1), (__m512)x); }
+
+/// A step of Newton's method after the instruction's 14 bits: a relative error under 2e-7.
+INLINE v16 reciprocal_avx512(v16 x) {
+  v16 y = (v16)_mm512_rcp14_ps((__m512)x);
+  return y * (2.0f - x * y);
+}
 
 #define VARIANT(name) name##_avx512
 #define TILE_VECTORS 4
@@ -79,6 +87,8 @@ INLINE v16 load_some_floor(const float *from, int64_t lanes) {
 }
 
 INLINE void store_some_floor(float *to, v16 x, int64_t lanes) { memcpy(to, &x, (size_t)lanes * sizeof *to); }
+
+INLINE v16 reciprocal_floor(v16 x) { return 1.0f / x; }
 
 #define VARIANT(name) name##_floor
 #define TILE_VECTORS 1
@@ -109,6 +119,18 @@ void gelu_forward(enum vector_instructions instructions, float *y, const float *
 
 void gelu_backward(enum vector_instructions instructions, float *dx, const float *dy, const float *x, int64_t count) {
   CHOSEN(gelu_backward)(dx, dy, x, count);
+}
+
+void layer_norm_forward(
+    enum vector_instructions instructions, float *y, const float *x, const float *gain, const float *bias, float *statistics, int64_t count,
+    float epsilon) {
+  CHOSEN(layer_norm_forward)(y, x, gain, bias, statistics, count, epsilon);
+}
+
+void layer_norm_backward(
+    enum vector_instructions instructions, float *dx, float *d_gain, float *d_bias, const float *dy, const float *x, const float *gain,
+    const float *statistics, int64_t count) {
+  CHOSEN(layer_norm_backward)(dx, d_gain, d_bias, dy, x, gain, statistics, count);
 }
 
 float exponentials(enum vector_instructions instructions, float *x, int64_t count, float *greatest) {

@@ -79,6 +79,9 @@ public func dots(_ a: Matrix, _ i: Int, _ b: Matrix, rows: [Int32]) -> [Float] {
   }
 }
 
+/// Asks for a row that is used soon.
+public func prefetch(_ x: Matrix, row: Int) { prefetch(x.row(row), Int64(x.columns)) }
+
 /// Row i of y += factor · row j of x.
 public func accumulate(_ y: Matrix, _ i: Int, factor: Float, _ x: Matrix, _ j: Int) {
   precondition(y.columns == x.columns)
@@ -99,20 +102,58 @@ public func gather(_ target: Matrix, from source: Matrix, _ indices: [Int32]) {
 }
 
 /// Row indices[i] of target += row i of source; negative indices are left out: the backward of `gather`.
-public func scatterAdd(_ target: Matrix, _ source: Matrix, _ indices: [Int32]) {
-  precondition(source.rows == indices.count && target.columns == source.columns)
-  for (i, index) in indices.enumerated() where index >= 0 {
-    precondition(Int(index) < target.rows)
-    accumulate(target.row(Int(index)), 1, source.row(i), target.columns)
+public func scatterAdd(_ target: Matrix, _ source: Matrix, _ indices: [Int32]) { scatterAdd([RowSelection(target, indices)], source) }
+
+/// For each row of another matrix one of a table's; a negative index is none.
+public struct RowSelection: Sendable {
+  let table: Matrix
+  let indices: [Int32]
+
+  /// - Parameters:
+  ///   - table: (entries, d).
+  ///   - indices: from 0 to below `entries`, or negative.
+  public init(_ table: Matrix, _ indices: [Int32]) {
+    precondition(indices.allSatisfy { Int($0) < table.rows })
+    self.table = table
+    self.indices = indices
+  }
+
+  /// Calls the body for each of these rows and its entry, which is nil for none. Entries, which may lie anywhere, are fetched ahead.
+  @inline(__always)
+  fileprivate func forEach(_ rows: Range<Int>, _ body: (_ row: Int, _ entry: Floats?) -> Void) {
+    let ahead = 8
+    for row in rows {
+      if row + ahead < indices.count, indices[row + ahead] >= 0 { prefetch(table.row(Int(indices[row + ahead])), Int64(table.columns)) }
+      body(row, indices[row] < 0 ? nil : table.row(Int(indices[row])))
+    }
+  }
+
+  /// Rows that stay in the first cache.
+  fileprivate static func parts(of count: Int) -> [Range<Int>] { stride(from: 0, to: count, by: 64).map { $0..<min($0 + 64, count) } }
+}
+
+/// Row i of target = the sum of the selections' rows i: a sum of embeddings. target (rows, d).
+public func gatherSum(_ target: Matrix, _ selections: [RowSelection]) {
+  precondition(selections.allSatisfy { $0.indices.count == target.rows && $0.table.columns == target.columns })
+  for rows in RowSelection.parts(of: target.rows) {
+    zero(target.rows(rows))
+    for selection in selections {
+      selection.forEach(rows) { row, entry in
+        if let entry { accumulate(target.row(row), 1, entry, target.columns) }
+      }
+    }
   }
 }
 
-/// Row i of target += row indices[i] of table: an embedding added in place.
-public func addRows(_ target: Matrix, from table: Matrix, _ indices: [Int32]) {
-  precondition(target.rows == indices.count && target.columns == table.columns)
-  for (i, index) in indices.enumerated() where index >= 0 {
-    precondition(Int(index) < table.rows)
-    accumulate(target.row(i), 1, table.row(Int(index)), target.columns)
+/// Adds row i of source to the selections' rows i: the backward of ``gatherSum``.
+public func scatterAdd(_ selections: [RowSelection], _ source: Matrix) {
+  precondition(selections.allSatisfy { $0.indices.count == source.rows && $0.table.columns == source.columns })
+  for rows in RowSelection.parts(of: source.rows) {
+    for selection in selections {
+      selection.forEach(rows) { row, entry in
+        if let entry { accumulate(entry, 1, source.row(row), source.columns) }
+      }
+    }
   }
 }
 

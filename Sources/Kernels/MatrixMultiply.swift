@@ -9,26 +9,26 @@ public struct KernelError: Error, Equatable, CustomStringConvertible {
   }
 }
 
-/// C = op(A)·op(B), plus a bias for each column or C itself.
+/// C = op(A)·op(B) + bias + D, both of which may be left out.
 ///
 /// The narrow products of the model's layers are computed by tiles whose sums stay in registers, where the machine has AVX-512; the others by
 /// oneDNN, which is faster there.
 ///
 /// - Parameters:
-///   - c: (m, n), overwritten, or added to if `isAdded`.
+///   - c: (m, n), overwritten.
 ///   - a: (m, k), or (k, m) with `transposeA`.
 ///   - b: (k, n), or (n, k) with `transposeB`.
-///   - bias: (1, n).
+///   - bias: (1, n), for each row.
+///   - adding: D, (m, n); it may be C.
 ///   - instructions: the best that the machine has, but in a test.
 public func multiply(
-  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false, bias: Matrix? = nil,
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, bias: Matrix? = nil, adding: Matrix? = nil,
   instructions: VectorInstructions = .best
 ) {
-  precondition(bias.map { $0.columns == c.columns } ?? true)
   if instructions == .avx512, tilesAreFaster(c, transposeA: transposeA) {
-    multiplyByTiles(c, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias, instructions: instructions)
+    multiplyByTiles(c, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: adding, instructions: instructions)
   } else {
-    multiplyByLibrary(c, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded)
+    multiplyByLibrary(c, a, b, transposeA: transposeA, transposeB: transposeB, adding: adding)
     if let bias { addBias(c, bias) }
   }
 }
@@ -40,31 +40,35 @@ private func tilesAreFaster(_ c: Matrix, transposeA: Bool) -> Bool {
 
 /// ``multiply`` by tiles, whatever the shape.
 package func multiplyByTiles(
-  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false, bias: Matrix? = nil,
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, bias: Matrix? = nil, adding: Matrix? = nil,
   instructions: VectorInstructions = .best
 ) {
   let k = depth(c, a, b, transposeA: transposeA, transposeB: transposeB)
+  precondition(bias.map { $0.columns == c.columns } ?? true)
+  precondition(adding.map { $0.rows == c.rows && $0.columns == c.columns } ?? true)
   guard c.rows > 0, c.columns > 0 else { return }
   var operands = operands(
     a: a.pointer, b: b.pointer, a_row: transposeA ? 1 : Int64(a.stride), a_column: transposeA ? Int64(a.stride) : 1, b_stride: Int64(b.stride),
     b_is_transposed: transposeB, rows: Int64(c.rows), columns: Int64(c.columns), depth: Int64(k))
-  multiply_matrices(
-    instructions.code, product(c: c.pointer, stride: Int64(c.stride), factor: 1, bias: bias?.pointer, is_added: isAdded), &operands)
+  let target = product(
+    c: c.pointer, stride: Int64(c.stride), factor: 1, bias: bias?.pointer, added: adding?.pointer, added_stride: Int64(adding?.stride ?? 0))
+  multiply_matrices(instructions.code, target, &operands)
 }
 
 /// ``multiply`` by oneDNN's JIT, whatever the shape; without a bias.
 package func multiplyByLibrary(
-  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, adding: Matrix? = nil
 ) {
   let k = depth(c, a, b, transposeA: transposeA, transposeB: transposeB)
   guard c.rows > 0, c.columns > 0 else { return }
+  if let adding, adding.pointer != c.pointer { copy(c, from: adding) }
   if k == 0 {
-    if !isAdded { zero(c) }
+    if adding == nil { zero(c) }
     return
   }
   let status = dnnl_sgemm(
     CChar(UInt8(ascii: transposeA ? "T" : "N")), CChar(UInt8(ascii: transposeB ? "T" : "N")), dnnl_dim_t(c.rows), dnnl_dim_t(c.columns),
-    dnnl_dim_t(k), 1, a.pointer, dnnl_dim_t(a.stride), b.pointer, dnnl_dim_t(b.stride), isAdded ? 1 : 0, c.pointer, dnnl_dim_t(c.stride))
+    dnnl_dim_t(k), 1, a.pointer, dnnl_dim_t(a.stride), b.pointer, dnnl_dim_t(b.stride), adding == nil ? 0 : 1, c.pointer, dnnl_dim_t(c.stride))
   // An unchecked failure leaves the output untouched and trains on rubbish. `selfTest()` at start turns the one known cause into an error.
   guard status == dnnl_success else { fatalError(KernelError(status: Int32(bitPattern: status.rawValue)).description) }
 }
@@ -80,14 +84,14 @@ private func depth(_ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool, tran
 
 /// The plain form of ``multiply``, for tests.
 package func multiplyReference(
-  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, isAdded: Bool = false, bias: Matrix? = nil
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, bias: Matrix? = nil, adding: Matrix? = nil
 ) {
   let k = transposeA ? a.rows : a.columns
   for i in 0..<c.rows {
     for j in 0..<c.columns {
       var sum = 0.0
       for x in 0..<k { sum += Double(transposeA ? a[x, i] : a[i, x]) * Double(transposeB ? b[j, x] : b[x, j]) }
-      c[i, j] = Float(sum + Double((bias?[0, j] ?? 0) + (isAdded ? c[i, j] : 0)))
+      c[i, j] = Float(sum + Double((bias?[0, j] ?? 0) + (adding?[i, j] ?? 0)))
     }
   }
 }

@@ -61,20 +61,22 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let b = transposeB ? values.matrix(n, k) : values.matrix(k, n)
     let c = values.matrix(m, n)
     let bias = seed & 8 == 8 ? values.matrix(1, n) : nil
+    // Otherwise what is added is the target itself.
+    let added = seed & 16 == 16 ? values.matrix(m, n) : nil
     func product(_ compute: (Matrix) -> Void) -> [Float] {
       let result = Matrix(c.array, rows: m, columns: n)
       compute(result)
       return result.array
     }
-    let plain = product { multiplyReference($0, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias) }
+    let plain = product { multiplyReference($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: isAdded ? added ?? $0 : nil) }
     for instructions in VectorInstructions.ofThisMachine {
       expectClose(
         product {
-          multiply($0, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias, instructions: instructions)
+          multiply($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: isAdded ? added ?? $0 : nil, instructions: instructions)
         }, plain)
       expectClose(
         product {
-          multiplyByTiles($0, a, b, transposeA: transposeA, transposeB: transposeB, isAdded: isAdded, bias: bias, instructions: instructions)
+          multiplyByTiles($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: isAdded ? added ?? $0 : nil, instructions: instructions)
         }, plain)
     }
   }
@@ -157,19 +159,19 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     #expect(place.array == dx.array)
   }
 
-  @Test(arguments: [1, 5, 8, 20, 64])
-  func layerNormGradientAgreesWithFiniteDifferences(columns: Int) {
+  @Test(arguments: [1, 5, 8, 20, 64], VectorInstructions.ofThisMachine)
+  func layerNormGradientAgreesWithFiniteDifferences(columns: Int, instructions: VectorInstructions) {
     var values = Values(UInt64(columns) + 40)
     let (x, gain, bias, weights) = (values.matrix(3, columns), values.matrix(1, columns), values.matrix(1, columns), values.matrix(3, columns))
     let y = Matrix(rows: 3, columns: columns)
     let statistics = Matrix(rows: 3, columns: 2)
     func loss() -> Double {
-      layerNormForward(y, x, gain: gain, bias: bias, statistics: statistics)
+      layerNormForward(y, x, gain: gain, bias: bias, statistics: statistics, instructions: instructions)
       return weighted(y, weights)
     }
     _ = loss()
     let (dx, dGain, dBias) = (Matrix(rows: 3, columns: columns), Matrix(rows: 1, columns: columns), Matrix(rows: 1, columns: columns))
-    layerNormBackward(dx, dGain: dGain, dBias: dBias, weights, x, gain: gain, statistics: statistics)
+    layerNormBackward(dx, dGain: dGain, dBias: dBias, weights, x, gain: gain, statistics: statistics, instructions: instructions)
     if columns > 1 { expectClose(dx.array, slopes(x, step: 3e-3, loss), tolerance: 5e-3, "x") }
     expectClose(dGain.array, slopes(gain, loss), tolerance: 2e-3, "gain")
     expectClose(dBias.array, slopes(bias, loss), tolerance: 2e-3, "bias")

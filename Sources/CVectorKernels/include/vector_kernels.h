@@ -13,14 +13,14 @@ enum vector_instructions { VECTOR_FLOOR = 0, VECTOR_AVX512 = 1 };
 /// The best that this machine has.
 enum vector_instructions vector_best(void);
 
-/// What becomes of a product: c = factor·(ab + the bias of each column, if there is one, + c if `is_added`). Rows of c are `stride` floats
-/// apart.
+/// What becomes of a product: c = factor·(ab + bias + added), the bias being one number for each column. Without them they are NULL. Rows are
+/// `…stride` floats apart; `added` may be c.
 struct product {
   float *c;
   int64_t stride;
   float factor;
-  const float *bias;
-  bool is_added;
+  const float *bias, *added;
+  int64_t added_stride;
 };
 
 /// Both sides of a product, (rows, depth)·(depth, columns).
@@ -75,6 +75,16 @@ void gelu_forward(enum vector_instructions instructions, float *y, const float *
 
 /// dx = dy·GELU′(x). dx may be dy.
 void gelu_backward(enum vector_instructions instructions, float *dx, const float *dy, const float *x, int64_t count);
+
+/// y = gain·(x − mean)/√(variance + ε) + bias of one row of `count`; `statistics` are set to the mean and 1/√(variance + ε).
+void layer_norm_forward(
+    enum vector_instructions instructions, float *y, const float *x, const float *gain, const float *bias, float *statistics, int64_t count,
+    float epsilon);
+
+/// Adds to dx, d_gain and d_bias the gradients of a row.
+void layer_norm_backward(
+    enum vector_instructions instructions, float *dx, float *d_gain, float *d_bias, const float *dy, const float *x, const float *gain,
+    const float *statistics, int64_t count);
 
 /// x = e^(x − greatest), in place, `greatest` being that of x.
 ///

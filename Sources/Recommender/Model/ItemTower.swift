@@ -30,8 +30,8 @@ struct ItemTower {
   ///   - rows: the items.
   ///   - embedding: e of the whole table, (all rows, d).
   ///   - noise: router noise, nil when serving.
-  func forward(rows: [Int32], embedding: Matrix, noise: ((Int) -> Float)?, arena: Arena) -> Pass {
-    let vectors = arena.matrix(rows.count, configuration.hiddenSize)
+  ///   - vectors: set to v of the items, (rows, d).
+  func forward(rows: [Int32], embedding: Matrix, noise: ((Int) -> Float)?, into vectors: Matrix, arena: Arena) -> Pass {
     gather(vectors, from: embedding, rows)
     var pass = Pass(vectors: vectors)
     guard let norm = parameters.norm else { return pass }
@@ -67,7 +67,7 @@ struct ItemTower {
       add(vectors, routing.output)
       pass.routing = routing
     } else if let dense = parameters.dense {
-      multiply(vectors, normal, dense.weight, transposeB: true, isAdded: true, bias: dense.bias)
+      multiply(vectors, normal, dense.weight, transposeB: true, bias: dense.bias, adding: vectors)
     }
     pass.summed = summed
     pass.statistics = statistics
@@ -96,7 +96,7 @@ struct ItemTower {
         loadBalancingWeight: loadBalancingWeight, arena: arena)
     } else if let dense = parameters.dense, let dDense = gradients.dense {
       multiply(dNormal, dVectors, dense.weight)
-      multiply(dDense.weight, dVectors, normal, transposeA: true, isAdded: true)
+      multiply(dDense.weight, dVectors, normal, transposeA: true, adding: dDense.weight)
       addColumnSums(dDense.bias, dVectors)
     }
     let dSummed = arena.zeros(rows.count, d)
@@ -122,7 +122,8 @@ struct ItemTower {
       } else {
         dProjected = dSummed
       }
-      multiply(dLayer.projection.weight, dProjected, pass.content[modality], transposeA: true, isAdded: true)
+      multiply(
+        dLayer.projection.weight, dProjected, pass.content[modality], transposeA: true, adding: dLayer.projection.weight)
       addColumnSums(dLayer.projection.bias, dProjected)
     }
   }

@@ -115,12 +115,12 @@ struct MixtureOfExperts {
         dLogits[row, j] += slot.gate * (dot(dOutput, row, inner.output, n) - gateMean[row, 0])
         accumulate(dResult, n, factor: slot.gate, dOutput, row)
       }
-      multiply(dExperts[j].down.weight, dResult, inner.after, transposeA: true, isAdded: true)
+      multiply(dExperts[j].down.weight, dResult, inner.after, transposeA: true, adding: dExperts[j].down.weight)
       addColumnSums(dExperts[j].down.bias, dResult)
       let dBefore = arena.matrix(slots.count, z.columns)
       multiply(dBefore, dResult, experts[j].down.weight)
       geluBackward(dBefore, dBefore, inner.before)
-      multiply(dExperts[j].up.weight, dBefore, inner.input, transposeA: true, isAdded: true)
+      multiply(dExperts[j].up.weight, dBefore, inner.input, transposeA: true, adding: dExperts[j].up.weight)
       addColumnSums(dExperts[j].up.bias, dBefore)
       let dGathered = arena.matrix(slots.count, z.columns)
       multiply(dGathered, dBefore, experts[j].up.weight)
@@ -135,8 +135,8 @@ struct MixtureOfExperts {
         for j in 0..<count { dLogits[i, j] += factor * pass.probabilities[i, j] * (pass.load[j] - mean) }
       }
     }
-    multiply(dRouter.weight, dLogits, z, transposeA: true, isAdded: true)
+    multiply(dRouter.weight, dLogits, z, transposeA: true, adding: dRouter.weight)
     addColumnSums(dRouter.bias, dLogits)
-    multiply(dInput, dLogits, router.weight, isAdded: true)
+    multiply(dInput, dLogits, router.weight, adding: dInput)
   }
 }

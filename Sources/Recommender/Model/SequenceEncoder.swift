@@ -12,6 +12,14 @@ struct SequenceBatch: Sendable {
   var gapNext: [Int32]
   /// Counted from the most recent interaction, which is 0.
   var positions: [Int32]
+
+  /// Whose sum stands for each token; with the gradients of all these, where its gradient goes.
+  fileprivate func embeddings(_ vectors: Matrix, _ parameters: DenseParameters.Encoder) -> [RowSelection] {
+    [
+      RowSelection(vectors, items), RowSelection(parameters.position, positions), RowSelection(parameters.type, types),
+      RowSelection(parameters.gapBefore, gapBefore), RowSelection(parameters.gapNext, gapNext),
+    ]
+  }
 }
 
 /// The dropout of one step: each site's mask is a function of the seed.
@@ -70,11 +78,7 @@ struct SequenceEncoder {
   func forward(_ batch: SequenceBatch, vectors: Matrix, dropout: DropoutPlan?, arena: Arena) -> Pass {
     let d = configuration.hiddenSize
     var x = arena.matrix(batch.sequences.tokenCount, d)
-    gather(x, from: vectors, batch.items)
-    addRows(x, from: parameters.position, batch.positions)
-    addRows(x, from: parameters.type, batch.types)
-    addRows(x, from: parameters.gapBefore, batch.gapBefore)
-    addRows(x, from: parameters.gapNext, batch.gapNext)
+    gatherSum(x, batch.embeddings(vectors, parameters))
     dropout?.mask(site: 0).apply(x)
 
     var layers: [LayerPass] = []
@@ -114,23 +118,19 @@ struct SequenceEncoder {
     attentionForward(
       attended, probabilities: probabilities, q: query, k: keyValue.columns(0..<d), v: keyValue.columns(d..<2 * d),
       headCount: configuration.headCount, sequences: sequences, scratch: attentionScratch(sequences, arena))
-    let middle = linear(attended, layer.output, arena)
-    // The mask's rows are tokens, so that a pass which asks for fewer queries sees the same mask.
-    dropout?.mask(site: 2 * index + 1).apply(middle, rows: queryTokens)
+    var residual = x
     if let queryTokens {
-      addRows(middle, from: x, queryTokens)
-    } else {
-      add(middle, x)
+      residual = arena.matrix(queries, d)
+      gather(residual, from: x, queryTokens)
     }
+    let middle = linear(attended, layer.output, residual: residual, dropout?.mask(site: 2 * index + 1), queryTokens, arena)
     let normal2 = arena.matrix(queries, d)
     let statistics2 = arena.matrix(queries, 2)
     layerNormForward(normal2, middle, gain: layer.norm2.gain, bias: layer.norm2.bias, statistics: statistics2)
     let up = linear(normal2, layer.up, arena)
     let active = arena.matrix(queries, configuration.innerSize)
     geluForward(active, up)
-    let output = linear(active, layer.down, arena)
-    dropout?.mask(site: 2 * index + 2).apply(output, rows: queryTokens)
-    add(output, middle)
+    let output = linear(active, layer.down, residual: middle, dropout?.mask(site: 2 * index + 2), queryTokens, arena)
     let kept = LayerPass(
       sequences: sequences, queryTokens: queryTokens, input: x, statistics1: statistics1, normal1: normal1,
       normalOfQueries: normalOfQueries, query: query, keyValue: keyValue, probabilities: probabilities, attended: attended,
@@ -155,13 +155,10 @@ struct SequenceEncoder {
       dx = backward(parameters.layers[index], gradients.layers[index], index, pass.layers[index], dx, dropout, arena)
     }
     dropout?.mask(site: 0).apply(dx)
-    scatterAdd(dVectors, dx, batch.items)
-    scatterAdd(gradients.position, dx, batch.positions)
-    scatterAdd(gradients.type, dx, batch.types)
-    scatterAdd(gradients.gapBefore, dx, batch.gapBefore)
-    scatterAdd(gradients.gapNext, dx, batch.gapNext)
+    scatterAdd(batch.embeddings(dVectors, gradients), dx)
   }
 
+  /// Overwrites dOutput.
   private func backward(
     _ layer: DenseParameters.Layer, _ gradient: DenseParameters.Layer, _ index: Int, _ kept: LayerPass, _ dOutput: Matrix,
     _ dropout: DropoutPlan?, _ arena: Arena
@@ -169,21 +166,16 @@ struct SequenceEncoder {
     let d = configuration.hiddenSize
     let queries = kept.sequences.queryCount
     // output = middle + dropout(W₂·GELU(W₁·norm2(middle)))
-    let dDown = arena.matrix(queries, d)
-    copy(dDown, from: dOutput)
-    dropout?.mask(site: 2 * index + 2).apply(dDown, rows: kept.queryTokens)
+    let dDown = masked(dOutput, dropout?.mask(site: 2 * index + 2), kept.queryTokens, arena)
     let dActive = linearBackward(dDown, kept.active, layer.down, gradient.down, arena)
     geluBackward(dActive, dActive, kept.up)
     let dNormal2 = linearBackward(dActive, kept.normal2, layer.up, gradient.up, arena)
-    let dMiddle = arena.matrix(queries, d)
-    copy(dMiddle, from: dOutput)
+    let dMiddle = dOutput
     layerNormBackward(
       dMiddle, dGain: gradient.norm2.gain, dBias: gradient.norm2.bias, dNormal2, kept.middle, gain: layer.norm2.gain,
       statistics: kept.statistics2)
     // middle = x + dropout(Wo·attention(norm1(x)))
-    let dProjected = arena.matrix(queries, d)
-    copy(dProjected, from: dMiddle)
-    dropout?.mask(site: 2 * index + 1).apply(dProjected, rows: kept.queryTokens)
+    let dProjected = masked(dMiddle, dropout?.mask(site: 2 * index + 1), kept.queryTokens, arena)
     let dAttended = linearBackward(dProjected, kept.attended, layer.output, gradient.output, arena)
     let dQuery = arena.matrix(queries, d)
     let dKeyValue = arena.matrix(kept.input.rows, 2 * d)
@@ -220,13 +212,37 @@ private func linear(_ x: Matrix, _ layer: DenseParameters.Linear, _ arena: Arena
   return y
 }
 
+/// y = residual + dropout(x·Wᵀ + b).
+///
+/// - Parameter rows: the mask's rows: tokens, so that a pass which asks for fewer queries sees the same mask. nil is every token.
+private func linear(
+  _ x: Matrix, _ layer: DenseParameters.Linear, residual: Matrix, _ mask: DropoutMask?, _ rows: [Int32]?, _ arena: Arena
+) -> Matrix {
+  let y = arena.matrix(x.rows, layer.weight.rows)
+  multiply(y, x, layer.weight, transposeB: true, bias: layer.bias, adding: mask == nil ? residual : nil)
+  if let mask {
+    mask.apply(y, rows: rows)
+    add(y, residual)
+  }
+  return y
+}
+
+/// The gradient before dropout: a copy with the mask's zeros, or the same without dropout.
+private func masked(_ dy: Matrix, _ mask: DropoutMask?, _ rows: [Int32]?, _ arena: Arena) -> Matrix {
+  guard let mask else { return dy }
+  let result = arena.matrix(dy.rows, dy.columns)
+  copy(result, from: dy)
+  mask.apply(result, rows: rows)
+  return result
+}
+
 /// dW += dyᵀ·x, db += Σ dy, and returns dx = dy·W.
 private func linearBackward(
   _ dy: Matrix, _ x: Matrix, _ layer: DenseParameters.Linear, _ gradient: DenseParameters.Linear, _ arena: Arena
 ) -> Matrix {
   let dx = arena.matrix(x.rows, layer.weight.columns)
   multiply(dx, dy, layer.weight)
-  multiply(gradient.weight, dy, x, transposeA: true, isAdded: true)
+  multiply(gradient.weight, dy, x, transposeA: true, adding: gradient.weight)
   addColumnSums(gradient.bias, dy)
   return dx
 }

@@ -69,11 +69,18 @@ final class AdamOptimizer {
   ) {
     for row in rows { state.steps[Int(row)] += 1 }
     let state = state
+    let ahead = 4
     @Sendable func update(_ range: Range<Int>) {
       // Neighbouring rows mostly have the same count.
       var known = (count: UInt32(0), corrections: (first: Float(0), second: Float(0)))
       for i in range {
         let row = Int(rows[i])
+        if i + ahead < range.upperBound {
+          let next = Int(rows[i + ahead])
+          prefetch(table, row: next)
+          prefetch(state.firstMoment, row: next)
+          prefetch(state.secondMoment, row: next)
+        }
         let count = state.steps[row]
         if count != known.count { known = (count, corrections(step, count: count)) }
         adamUpdate(

@@ -91,6 +91,8 @@ final class Trainer: @unchecked Sendable {
   let workers: WorkerThreads
   private var shards: [Shard]
   private var localRow: [Int32] = []
+  /// v of a step's items, in the order of its rows.
+  private var itemVectors: Matrix
 
   /// One worker's memory.
   private final class Shard: @unchecked Sendable {
@@ -99,6 +101,8 @@ final class Trainer: @unchecked Sendable {
     let arena = Arena()
     /// Of one batch.
     let batchArena = Arena()
+    /// h_ref of the batch's sequences.
+    var anchor: Matrix
     let gradient: DenseParameters
     var dVectors = Matrix(rows: 0, columns: 0)
     var dBias = Matrix(rows: 1, columns: 0)
@@ -110,6 +114,7 @@ final class Trainer: @unchecked Sendable {
     init(_ configuration: ModelConfiguration) {
       gradient = DenseParameters(configuration)
       dAttributes = Matrix(rows: 0, columns: configuration.hiddenSize)
+      anchor = Matrix(rows: 0, columns: configuration.hiddenSize)
     }
   }
 
@@ -135,6 +140,7 @@ final class Trainer: @unchecked Sendable {
     self.settings = settings
     self.workers = workers
     optimizer = AdamOptimizer(parameters)
+    itemVectors = Matrix(rows: 0, columns: parameters.configuration.hiddenSize)
     shards = (0..<workers.count).map { _ in Shard(parameters.configuration) }
   }
 
@@ -271,20 +277,22 @@ final class Trainer: @unchecked Sendable {
 
   // The tower, cut by rows: each worker keeps its pass for the backward.
 
+  /// v of the items; the next call overwrites it.
   private func forwardTower(_ items: StepItems, noiseSeed: UInt64?) -> Matrix {
-    let vectors = Matrix(rows: items.rows.count, columns: parameters.configuration.hiddenSize)
+    let count = items.rows.count
+    if itemVectors.rows < count { itemVectors = Matrix(rows: count * 3 / 2, columns: parameters.configuration.hiddenSize) }
+    let vectors = itemVectors.rows(0..<count)
     let scale = objective.routerNoise
     workers.run { [self] index in
-      let range = workers.share(index, of: items.rows.count)
+      let range = workers.share(index, of: count)
       shards[index].arena.reset()
       var noise: ((Int) -> Float)?
       if let noiseSeed, scale > 0, parameters.configuration.expertCount > 0, parameters.configuration.usesContent {
         var random = Xoshiro256(seed: noiseSeed &+ UInt64(index))
         noise = { _ in scale * random.nextNormal() }
       }
-      let pass = tower.forward(rows: Array(items.rows[range]), embedding: parameters.itemEmbedding, noise: noise, arena: shards[index].arena)
-      copy(vectors.rows(range), from: pass.vectors)
-      shards[index].tower = pass
+      shards[index].tower = tower.forward(
+        rows: Array(items.rows[range]), embedding: parameters.itemEmbedding, noise: noise, into: vectors.rows(range), arena: shards[index].arena)
     }
     return vectors
   }
@@ -379,6 +387,8 @@ final class Trainer: @unchecked Sendable {
     var input = batch.input
     input.items = input.items.map(items.index)
     let targets = batch.targets.map(items.index)
+    // First, so that the policy's pass lies where the reference's lay, in the cache, and is still there for the backward pass.
+    let anchor = preferenceWeight > 0 ? reference.map { referenceHidden(shard, batch, $0, dropout: dropout) } : nil
     let encoder = SequenceEncoder(configuration: parameters.configuration, parameters: parameters.dense.encoder)
     let pass = encoder.forward(input, vectors: vectors, dropout: dropout, arena: arena)
     let dHidden = arena.zeros(pass.hidden.rows, d)
@@ -389,9 +399,9 @@ final class Trainer: @unchecked Sendable {
           shard, hidden: pass.hidden, dHidden: dHidden, vectors: vectors, logitBias: logitBias, targets: targets, weights: weights, items)
         * Double(totalWeight / objective.crossEntropyWeight)
     }
-    if let reference, preferenceWeight > 0 {
+    if let reference, let anchor {
       preference(
-        shard, batch, items, reference, hidden: pass.hidden, dHidden: dHidden, vectors: vectors, dropout: dropout, totalWeight: totalWeight)
+        shard, batch, items, reference, anchor: anchor, hidden: pass.hidden, dHidden: dHidden, vectors: vectors, totalWeight: totalWeight)
     }
     encoder.backward(
       pass, input, dHidden, dVectors: shard.dVectors, gradients: shard.gradient.encoder, dropout: dropout, arena: arena)
@@ -419,7 +429,7 @@ final class Trainer: @unchecked Sendable {
       }
       loss += softmaxCrossEntropy(part, targets: targets[range], weights: weights[range])
       multiply(dHidden.rows(range), part, candidates)
-      multiply(dCandidates, part, hidden.rows(range), transposeA: true, isAdded: true)
+      multiply(dCandidates, part, hidden.rows(range), transposeA: true, adding: dCandidates)
       addColumnSums(dBias, part)
       start = range.upperBound
     }
@@ -427,13 +437,14 @@ final class Trainer: @unchecked Sendable {
   }
 
   /// The preference term on the last target of each sequence that has negatives.
+  ///
+  /// - Parameter anchor: h_ref of each sequence.
   private func preference(
-    _ shard: Shard, _ batch: TrainingBatch, _ items: StepItems, _ reference: ModelSnapshot, hidden: Matrix, dHidden: Matrix,
-    vectors: Matrix, dropout: DropoutPlan?, totalWeight: Float
+    _ shard: Shard, _ batch: TrainingBatch, _ items: StepItems, _ reference: ModelSnapshot, anchor: Matrix, hidden: Matrix, dHidden: Matrix,
+    vectors: Matrix, totalWeight: Float
   ) {
     let loss = PreferenceLoss(form: objective.form, beta: objective.beta)
     let sequences = batch.input.sequences
-    let anchor = referenceHidden(batch, reference, dropout: dropout, arena: shard.batchArena)
     let weights = preferenceWeights(batch)
     for b in 0..<sequences.count where weights[b] > 0 {
       let query = sequences.queryOffsets[b + 1] - 1
@@ -456,14 +467,18 @@ final class Trainer: @unchecked Sendable {
   }
 
   /// h_ref at the last position of each sequence, under the policy's own dropout masks: other masks, or none, would make the target look
-  /// worse than in the reference by noise alone. (sequences, d).
-  private func referenceHidden(_ batch: TrainingBatch, _ reference: ModelSnapshot, dropout: DropoutPlan?, arena: Arena) -> Matrix {
+  /// worse than in the reference by noise alone. (sequences, d); it leaves the batch's arena empty.
+  private func referenceHidden(_ shard: Shard, _ batch: TrainingBatch, _ reference: ModelSnapshot, dropout: DropoutPlan?) -> Matrix {
     var input = batch.input
     let lengths = (0..<input.sequences.count).map(input.sequences.length)
     input.sequences = PackedSequences(lengths: lengths, queryCounts: lengths.map { _ in 1 })
     input.items = input.items.map { isKnown($0, to: reference) ? $0 : -1 }
     let encoder = SequenceEncoder(configuration: reference.configuration, parameters: reference.encoder)
-    return encoder.forward(input, vectors: reference.vectors, dropout: dropout, arena: arena).hidden
+    let hidden = encoder.forward(input, vectors: reference.vectors, dropout: dropout, arena: shard.batchArena).hidden
+    if shard.anchor.rows < hidden.rows { shard.anchor = Matrix(rows: hidden.rows, columns: hidden.columns) }
+    copy(shard.anchor.rows(0..<hidden.rows), from: hidden)
+    shard.batchArena.reset()
+    return shard.anchor
   }
 
   /// An item that is newer than the reference has the score 0 there.
@@ -481,7 +496,8 @@ final class Trainer: @unchecked Sendable {
 
   private func chooseItems(_ batches: [TrainingBatch], using random: inout Xoshiro256) -> StepItems {
     let live = catalogue.liveRows
-    guard live.count > objective.fullSoftmaxMaximumItems else {
+    let hasSoftmax = objective.crossEntropyWeight > 0
+    guard !hasSoftmax || live.count > objective.fullSoftmaxMaximumItems else {
       return StepItems(rows: (0..<Int32(catalogue.rowCount)).map { $0 }, candidateCount: catalogue.rowCount)
     }
     if localRow.count < catalogue.rowCount {
@@ -495,14 +511,14 @@ final class Trainer: @unchecked Sendable {
       }
     }
     for batch in batches { batch.targets.forEach(take) }
-    let draws = objective.sampledSoftmaxNegatives
+    let draws = hasSoftmax ? objective.sampledSoftmaxNegatives : 0
     for _ in 0..<draws { take(live[random.next(below: live.count)]) }
     let candidateCount = rows.count
     // The probability that a row is among the candidates: it was drawn, or it is some target of the batch.
     let missed = log1pMinusInverse(live.count, times: draws)
     let targets = batches.reduce(0) { $0 + $1.targets.count }
     let total = targetCounts.reduce(Float(live.count)) { $0 + $1 }
-    let correction = rows.map { row -> Float in
+    let correction: [Float]? = !hasSoftmax ? nil : rows.map { row in
       let popularity = Double((targetCounts[Int(row)] + 1) / total)
       return -Float(logOneMinusExp(missed + Double(targets) * log1p(-min(popularity, 0.999))))
     }

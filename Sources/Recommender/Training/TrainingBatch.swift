@@ -24,7 +24,7 @@ struct BatchBuilder: Sendable {
   let gapHidingRate: Double
 
   /// Of a part: what a layer keeps for the backward pass then stays in a core's second cache.
-  private static let tokensPerPart = 512
+  private static let tokensPerPart = 256
 
   /// The batch of those examples, cut into parts of about equal length: a multiple of the workers, unless there are fewer sequences.
   func parts(_ examples: ArraySlice<TrainingExample>, workers: WorkerThreads, using random: inout Xoshiro256) -> [TrainingBatch] {

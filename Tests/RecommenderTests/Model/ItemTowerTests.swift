@@ -42,7 +42,7 @@ struct ItemTowerTests {
     }
 
     func forward(_ arena: Arena) -> ItemTower.Pass {
-      tower.forward(rows: rows, embedding: embedding, noise: { noise[$0] }, arena: arena)
+      tower.forward(rows: rows, embedding: embedding, noise: { noise[$0] }, into: Matrix(rows: rows.count, columns: 8), arena: arena)
     }
   }
 
@@ -95,7 +95,7 @@ struct ItemTowerTests {
     let tower = ItemTower(
       catalogue: catalogue, parameters: DenseParameters(configuration).tower, attributeEmbedding: Matrix(rows: 0, columns: 8),
       configuration: configuration)
-    let pass = tower.forward(rows: [3, 1], embedding: embedding, noise: nil, arena: Arena())
+    let pass = tower.forward(rows: [3, 1], embedding: embedding, noise: nil, into: Matrix(rows: 2, columns: 8), arena: Arena())
     #expect(pass.vectors.array == embedding.rows(3..<4).array + embedding.rows(1..<2).array)
     #expect(pass.loadBalancingLoss == 0)
   }
