@@ -50,8 +50,8 @@ public final class TopKRanker {
   private var settled: [RowSet]
   /// Rows whose scores are in memory at a time where all are needed.
   private let tile = 2048
-  /// Sequences that are encoded at a time: what bounds the encoder's memory.
-  private let encodedTogether = 32
+  /// About so many interactions are encoded at a time: what the encoder writes then stays in a core's second cache.
+  private let encodedTogether = 512
   /// Users for whom the catalogue is searched at a time.
   private let searchedTogether = 64
   private let evidence = Neighborhood.Evidence()
@@ -230,11 +230,17 @@ public final class TopKRanker {
     let encoder = SequenceEncoder(configuration: snapshot.configuration, parameters: snapshot.encoder)
     var start = 0
     while start < slots.count {
-      let range = start..<min(start + encodedTogether, slots.count)
+      var end = start
+      var tokens = 0
+      while end < slots.count, tokens < encodedTogether {
+        tokens += contexts[end].count
+        end += 1
+      }
+      let range = start..<end
       encoderArena.reset()
       let input = batch(contexts[range], times: slots[range].map { requests[$0].now }, snapshot.configuration)
       copy(hidden.rows(range), from: encoder.forward(input, vectors: snapshot.vectors, dropout: nil, arena: encoderArena).hidden)
-      start = range.upperBound
+      start = end
     }
     return (hidden, slots, contexts)
   }

@@ -106,7 +106,7 @@ struct TrainingBatchTests {
     #expect(batch(builder(.hard), [many]).negatives == [[10, 15, 14, 13]], "no more of them than of those drawn")
   }
 
-  @Test(arguments: [(60, workers: 2, parts: 2), (60, 3, 3), (400, 1, 3), (400, 2, 4), (2, 3, 2)])
+  @Test(arguments: [(60, workers: 2, parts: 2), (60, 3, 3), (400, 1, 5), (400, 2, 6), (2, 3, 2)])
   func partsHoldEverySequenceOnceAtAboutEqualLength(exampleCount: Int, workers: Int, count: Int) {
     var random = Xoshiro256(seed: 2)
     let examples = randomExamples(exampleCount, items: 20, using: &random)
