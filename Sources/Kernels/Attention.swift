@@ -70,6 +70,31 @@ public func attentionBackward(
   }
 }
 
+/// Attention of one query for each sequence over vectors that are their own keys and values: row b of means = Σ p·x over the sequence's
+/// tokens, p being the softmax of factor·query·x.
+///
+/// - Parameters:
+///   - means, queries: (sequences, d).
+///   - x: (tokens, d); no sequence is empty.
+///   - scratch: (1, at least the longest sequence's length).
+public func attentionMeans(
+  _ means: Matrix, queries: Matrix, over x: Matrix, factor: Float, sequences: PackedSequences, scratch: Matrix,
+  instructions: VectorInstructions = .best
+) {
+  precondition(means.rows == sequences.count && queries.rows == sequences.count && x.rows == sequences.tokenCount)
+  precondition(means.columns == x.columns && queries.columns == x.columns)
+  let weights = scratch.pointer
+  for b in 0..<sequences.count {
+    let (first, length) = (sequences.tokenOffsets[b], sequences.length(b))
+    precondition(length > 0 && length <= scratch.count)
+    for i in 0..<length { weights[i] = factor * dot(queries.row(b), x.row(first + i), x.columns) }
+    var greatest: Float = 0
+    let sum = exponentials(instructions.code, weights, Int64(length), &greatest)
+    zero(means.rows(b..<b + 1))
+    for i in 0..<length { accumulate(means.row(b), weights[i] / sum, x.row(first + i), x.columns) }
+  }
+}
+
 /// Calls the body for each head of each sequence, with the first query row, token row and column that are its own, and its probabilities.
 private func forEachHead(
   _ probabilities: Matrix, q: Matrix, k: Matrix, v: Matrix, headCount: Int, _ sequences: PackedSequences,

@@ -65,9 +65,13 @@ struct SequenceEncoder {
     let keyValue: Matrix  // (tokens, 2d)
     let probabilities: Matrix
     let attended: Matrix  // (queries, d)
+    let rest: FeedForwardPass
+  }
+
+  fileprivate struct FeedForwardPass {
     let middle: Matrix  // (queries, d)
-    let statistics2: Matrix
-    let normal2: Matrix
+    let statistics: Matrix
+    let normal: Matrix  // (queries, d)
     let up: Matrix  // (queries, inner)
     let active: Matrix  // (queries, inner)
   }
@@ -76,11 +80,7 @@ struct SequenceEncoder {
   ///   - vectors: v of the items that `batch.items` points into, (rows, d).
   ///   - dropout: nil when serving.
   func forward(_ batch: SequenceBatch, vectors: Matrix, dropout: DropoutPlan?, arena: Arena) -> Pass {
-    let d = configuration.hiddenSize
-    var x = arena.matrix(batch.sequences.tokenCount, d)
-    gatherSum(x, batch.embeddings(vectors, parameters))
-    dropout?.mask(site: 0).apply(x)
-
+    var x = embed(batch, vectors: vectors, dropout: dropout, arena: arena)
     var layers: [LayerPass] = []
     let everyToken = batch.sequences.allQueries
     for (index, layer) in parameters.layers.enumerated() {
@@ -91,10 +91,73 @@ struct SequenceEncoder {
       layers.append(pass.kept)
       x = pass.output
     }
-    let hidden = arena.matrix(x.rows, d)
-    let statistics = arena.matrix(x.rows, 2)
-    layerNormForward(hidden, x, gain: parameters.norm.gain, bias: parameters.norm.bias, statistics: statistics)
+    let (hidden, statistics) = normalize(x, parameters.norm, arena)
     return Pass(hidden: hidden, layers: layers, last: x, statistics: statistics)
+  }
+
+  /// h at the last position of each sequence, without what a backward pass would need: (sequences, d).
+  ///
+  /// The last layer then projects neither keys nor values: with n a token's vector, the one query's scores are (q·W_k)·n, but for a number
+  /// that is the same for all tokens, and what it attends to is W_v·Σ p·n + b_v.
+  ///
+  /// - Parameters: as of ``forward(_:vectors:dropout:arena:)``; each sequence has one query.
+  func lastHidden(_ batch: SequenceBatch, vectors: Matrix, dropout: DropoutPlan?, arena: Arena) -> Matrix {
+    let sequences = batch.sequences
+    precondition((0..<sequences.count).allSatisfy { sequences.queries($0) == 1 }, "each sequence has one query")
+    var x = embed(batch, vectors: vectors, dropout: dropout, arena: arena)
+    let everyToken = sequences.allQueries
+    for (index, layer) in parameters.layers.enumerated().dropLast() { x = forward(layer, index, x, everyToken, nil, dropout, arena).output }
+    if let layer = parameters.layers.last {
+      let index = parameters.layers.count - 1
+      let queryTokens = sequences.queryTokens
+      let normal = normalize(x, layer.norm1, arena).normal
+      let attended = attendFromLast(layer, normal, sequences, queryTokens, arena)
+      x = feedForward(layer, index, attended, rows(queryTokens, of: x, arena), queryTokens, dropout, arena).output
+    }
+    return normalize(x, parameters.norm, arena).normal
+  }
+
+  private func attendFromLast(
+    _ layer: DenseParameters.Layer, _ normal: Matrix, _ sequences: PackedSequences, _ queryTokens: [Int32], _ arena: Arena
+  ) -> Matrix {
+    let d = configuration.hiddenSize
+    let size = d / configuration.headCount
+    let query = linear(rows(queryTokens, of: normal, arena), layer.query, arena)
+    let attended = arena.matrix(sequences.count, d)
+    let (projected, means) = (arena.matrix(sequences.count, d), arena.matrix(sequences.count, d))
+    let scratch = arena.matrix(1, (0..<sequences.count).map(sequences.length).max() ?? 0)
+    for head in 0..<configuration.headCount {
+      let own = head * size..<(head + 1) * size
+      let values = d + own.lowerBound..<d + own.upperBound
+      multiply(projected, query.columns(own), layer.keyValue.weight.rows(own))
+      attentionMeans(
+        means, queries: projected, over: normal, factor: 1 / Float(size).squareRoot(), sequences: sequences, scratch: scratch)
+      multiply(
+        attended.columns(own), means, layer.keyValue.weight.rows(values), transposeB: true, bias: layer.keyValue.bias.columns(values))
+    }
+    return attended
+  }
+
+  private func embed(_ batch: SequenceBatch, vectors: Matrix, dropout: DropoutPlan?, arena: Arena) -> Matrix {
+    let x = arena.matrix(batch.sequences.tokenCount, configuration.hiddenSize)
+    gatherSum(x, batch.embeddings(vectors, parameters))
+    dropout?.mask(site: 0).apply(x)
+    return x
+  }
+
+  private func normalize(_ x: Matrix, _ norm: DenseParameters.Norm, _ arena: Arena) -> (normal: Matrix, statistics: Matrix) {
+    let normal = arena.matrix(x.rows, x.columns)
+    let statistics = arena.matrix(x.rows, 2)
+    layerNormForward(normal, x, gain: norm.gain, bias: norm.bias, statistics: statistics)
+    return (normal, statistics)
+  }
+
+  /// The rows of those tokens; nil is all of them.
+  private func rows(_ tokens: [Int32]?, of x: Matrix, _ arena: Arena) -> Matrix {
+    guard let tokens else { return x }
+    let result = arena.matrix(tokens.count, x.columns)
+    gather(result, from: x, tokens)
+    return result
   }
 
   private func forward(
@@ -103,14 +166,8 @@ struct SequenceEncoder {
   ) -> (output: Matrix, kept: LayerPass) {
     let d = configuration.hiddenSize
     let queries = sequences.queryCount
-    let normal1 = arena.matrix(x.rows, d)
-    let statistics1 = arena.matrix(x.rows, 2)
-    layerNormForward(normal1, x, gain: layer.norm1.gain, bias: layer.norm1.bias, statistics: statistics1)
-    var normalOfQueries = normal1
-    if let queryTokens {
-      normalOfQueries = arena.matrix(queries, d)
-      gather(normalOfQueries, from: normal1, queryTokens)
-    }
+    let (normal1, statistics1) = normalize(x, layer.norm1, arena)
+    let normalOfQueries = rows(queryTokens, of: normal1, arena)
     let query = linear(normalOfQueries, layer.query, arena)
     let keyValue = linear(normal1, layer.keyValue, arena)
     let probabilities = arena.matrix(1, configuration.headCount * sequences.probabilityCount)
@@ -118,24 +175,25 @@ struct SequenceEncoder {
     attentionForward(
       attended, probabilities: probabilities, q: query, k: keyValue.columns(0..<d), v: keyValue.columns(d..<2 * d),
       headCount: configuration.headCount, sequences: sequences, scratch: attentionScratch(sequences, arena))
-    var residual = x
-    if let queryTokens {
-      residual = arena.matrix(queries, d)
-      gather(residual, from: x, queryTokens)
-    }
-    let middle = linear(attended, layer.output, residual: residual, dropout?.mask(site: 2 * index + 1), queryTokens, arena)
-    let normal2 = arena.matrix(queries, d)
-    let statistics2 = arena.matrix(queries, 2)
-    layerNormForward(normal2, middle, gain: layer.norm2.gain, bias: layer.norm2.bias, statistics: statistics2)
-    let up = linear(normal2, layer.up, arena)
-    let active = arena.matrix(queries, configuration.innerSize)
-    geluForward(active, up)
-    let output = linear(active, layer.down, residual: middle, dropout?.mask(site: 2 * index + 2), queryTokens, arena)
+    let (output, rest) = feedForward(layer, index, attended, rows(queryTokens, of: x, arena), queryTokens, dropout, arena)
     let kept = LayerPass(
       sequences: sequences, queryTokens: queryTokens, input: x, statistics1: statistics1, normal1: normal1,
-      normalOfQueries: normalOfQueries, query: query, keyValue: keyValue, probabilities: probabilities, attended: attended,
-      middle: middle, statistics2: statistics2, normal2: normal2, up: up, active: active)
+      normalOfQueries: normalOfQueries, query: query, keyValue: keyValue, probabilities: probabilities, attended: attended, rest: rest)
     return (output, kept)
+  }
+
+  /// What follows attention. attended, residual: (queries, d).
+  private func feedForward(
+    _ layer: DenseParameters.Layer, _ index: Int, _ attended: Matrix, _ residual: Matrix, _ queryTokens: [Int32]?, _ dropout: DropoutPlan?,
+    _ arena: Arena
+  ) -> (output: Matrix, kept: FeedForwardPass) {
+    let middle = linear(attended, layer.output, residual: residual, dropout?.mask(site: 2 * index + 1), queryTokens, arena)
+    let (normal, statistics) = normalize(middle, layer.norm2, arena)
+    let up = linear(normal, layer.up, arena)
+    let active = arena.matrix(up.rows, configuration.innerSize)
+    geluForward(active, up)
+    let output = linear(active, layer.down, residual: middle, dropout?.mask(site: 2 * index + 2), queryTokens, arena)
+    return (output, FeedForwardPass(middle: middle, statistics: statistics, normal: normal, up: up, active: active))
   }
 
   /// Adds the gradients of the encoder's parameters, and to dVectors those by the item vectors.
@@ -167,13 +225,13 @@ struct SequenceEncoder {
     let queries = kept.sequences.queryCount
     // output = middle + dropout(W₂·GELU(W₁·norm2(middle)))
     let dDown = masked(dOutput, dropout?.mask(site: 2 * index + 2), kept.queryTokens, arena)
-    let dActive = linearBackward(dDown, kept.active, layer.down, gradient.down, arena)
-    geluBackward(dActive, dActive, kept.up)
-    let dNormal2 = linearBackward(dActive, kept.normal2, layer.up, gradient.up, arena)
+    let dActive = linearBackward(dDown, kept.rest.active, layer.down, gradient.down, arena)
+    geluBackward(dActive, dActive, kept.rest.up)
+    let dNormal2 = linearBackward(dActive, kept.rest.normal, layer.up, gradient.up, arena)
     let dMiddle = dOutput
     layerNormBackward(
-      dMiddle, dGain: gradient.norm2.gain, dBias: gradient.norm2.bias, dNormal2, kept.middle, gain: layer.norm2.gain,
-      statistics: kept.statistics2)
+      dMiddle, dGain: gradient.norm2.gain, dBias: gradient.norm2.bias, dNormal2, kept.rest.middle, gain: layer.norm2.gain,
+      statistics: kept.rest.statistics)
     // middle = x + dropout(Wo·attention(norm1(x)))
     let dProjected = masked(dMiddle, dropout?.mask(site: 2 * index + 1), kept.queryTokens, arena)
     let dAttended = linearBackward(dProjected, kept.attended, layer.output, gradient.output, arena)

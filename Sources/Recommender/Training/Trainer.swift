@@ -474,7 +474,7 @@ final class Trainer: @unchecked Sendable {
     input.sequences = PackedSequences(lengths: lengths, queryCounts: lengths.map { _ in 1 })
     input.items = input.items.map { isKnown($0, to: reference) ? $0 : -1 }
     let encoder = SequenceEncoder(configuration: reference.configuration, parameters: reference.encoder)
-    let hidden = encoder.forward(input, vectors: reference.vectors, dropout: dropout, arena: shard.batchArena).hidden
+    let hidden = encoder.lastHidden(input, vectors: reference.vectors, dropout: dropout, arena: shard.batchArena)
     if shard.anchor.rows < hidden.rows { shard.anchor = Matrix(rows: hidden.rows, columns: hidden.columns) }
     copy(shard.anchor.rows(0..<hidden.rows), from: hidden)
     shard.batchArena.reset()
