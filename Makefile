@@ -68,7 +68,7 @@ sbom: build
 build: dependencies
 	$(BUILD) --product rodpod
 
-# Speed: GROUP=train, rank, ingest, e2e, store, threads or curves measures that alone; BENCH_JSON=FILE keeps the figures, BEAUTY=DIR is the data set's folder.
+# Speed: GROUP=train, rank, ingest, e2e, store, threads, curves or products measures that alone; BENCH_JSON=FILE keeps the figures, BEAUTY=DIR is the data set's folder.
 bench: build-bench
 	.build/release/rodpod-bench $(GROUP)
 

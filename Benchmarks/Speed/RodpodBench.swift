@@ -10,7 +10,10 @@ import Kernels
 @main
 struct RodpodBench: ParsableCommand {
   enum Group: String, CaseIterable, ExpressibleByArgument {
-    case train, rank, ingest, e2e, store, threads, curves
+    case train, rank, ingest, e2e, store, threads, curves, products
+
+    /// Unless it is asked for by its name it is not measured.
+    var isExtra: Bool { self == .curves || self == .products }
   }
 
   static let configuration = CommandConfiguration(
@@ -20,7 +23,7 @@ struct RodpodBench: ParsableCommand {
       by the thread's own CPU time, for a machine that has other work.
       """)
 
-  @Argument(help: "What to measure; without, everything but the curves.")
+  @Argument(help: "What to measure; without, everything but curves and products.")
   var groups: [Group] = []
 
   func run() throws {
@@ -32,7 +35,7 @@ struct RodpodBench: ParsableCommand {
     let report = Report()
     try selfTest()
     let machine = try Machine(timer, report)
-    for group in Group.allCases where groups.isEmpty ? group != .curves : groups.contains(group) {
+    for group in Group.allCases where groups.isEmpty ? !group.isExtra : groups.contains(group) {
       switch group {
       case .train: try trainingBenchmarks(timer, report, beauty: environment["BEAUTY"])
       case .rank: try rankingBenchmarks(timer, report, machine)
@@ -43,6 +46,7 @@ struct RodpodBench: ParsableCommand {
       case .store: try storeBenchmark(report)
       case .threads: try threadBenchmarks(report)
       case .curves: try curveBenchmarks(timer, report)
+      case .products: try productBenchmarks(timer, report)
       }
     }
     if let file = environment["BENCH_JSON"] { try report.json.write(toFile: file, atomically: true, encoding: .utf8) }
