@@ -63,7 +63,7 @@ let package = Package(
       linkerSettings: [.linkedLibrary("simdjson"), .linkedLibrary("stdc++")]),
 
     .target(name: "CQuantizedSearch"),
-    .target(name: "CVectorKernels", exclude: ["kernels.inc"]),
+    .target(name: "CVectorKernels", exclude: ["kernels.inc", "elementwise.inc", "products.inc", "attention.inc"]),
 
     // Layer 1: thin wrappers and kernels.
     library("Kernels", ["COneDNN", "CQuantizedSearch", "CVectorKernels"], settings: numeric),
