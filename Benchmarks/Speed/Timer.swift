@@ -7,12 +7,19 @@
 /// The rates of some repeats of the same work.
 struct Measurement {
   /// Units of work a second, one for each repeat.
-  fileprivate(set) var rates: [Double] = []
+  fileprivate var rates: [Double] = []
   fileprivate var elapsed = 0.0
   fileprivate var onCore = 0.0
 
   var median: Double { rates.isEmpty ? 0 : rates.sorted()[rates.count / 2] }
   var best: Double { rates.max() ?? 0 }
+
+  /// The median of how many times as fast this was as other work by turns with it, repeat by repeat.
+  func ratio(to other: Measurement) -> Double {
+    let ratios = zip(rates, other.rates).map { $0 / $1 }.sorted()
+    return ratios.isEmpty ? 0 : ratios[ratios.count / 2]
+  }
+
   /// CPU time over elapsed time: below 1 when the thread had to share its core.
   var coreShare: Double { elapsed > 0 ? onCore / elapsed : 0 }
 }

@@ -36,6 +36,5 @@ private func measure(
   try run.checkProgress()
   report.add("\(name).sequences_per_second", results[0], unit: "sequences/s")
   report.add("\(name).sgemm_gflops", results[1], unit: "GFLOP/s", scale: 1e-9)
-  let fractions = zip(results[0].rates, results[1].rates).map { $0 / Double(batchSize) * Double(operations) / $1 }
-  report.add(fraction, fractions.sorted()[fractions.count / 2], unit: "of sgemm")
+  report.add(fraction, results[0].ratio(to: results[1]) * Double(operations) / Double(batchSize), unit: "of sgemm")
 }

@@ -72,9 +72,9 @@ public func dot(_ a: Matrix, _ i: Int, _ b: Matrix, _ j: Int) -> Float {
 public func dots(_ a: Matrix, _ i: Int, _ b: Matrix, rows: [Int32]) -> [Float] {
   precondition(a.columns == b.columns)
   let ahead = 8
-  for row in rows.prefix(ahead) { prefetch(b.row(Int(row)), Int64(b.columns)) }
+  for row in rows.prefix(ahead) { prefetch(b, row: Int(row)) }
   return rows.indices.map { place in
-    if place + ahead < rows.count { prefetch(b.row(Int(rows[place + ahead])), Int64(b.columns)) }
+    if place + ahead < rows.count { prefetch(b, row: Int(rows[place + ahead])) }
     return dot(a.row(i), b.row(Int(rows[place])), a.columns)
   }
 }
@@ -123,7 +123,7 @@ public struct RowSelection: Sendable {
   fileprivate func forEach(_ rows: Range<Int>, _ body: (_ row: Int, _ entry: Floats?) -> Void) {
     let ahead = 8
     for row in rows {
-      if row + ahead < indices.count, indices[row + ahead] >= 0 { prefetch(table.row(Int(indices[row + ahead])), Int64(table.columns)) }
+      if row + ahead < indices.count, indices[row + ahead] >= 0 { prefetch(table, row: Int(indices[row + ahead])) }
       body(row, indices[row] < 0 ? nil : table.row(Int(indices[row])))
     }
   }

@@ -63,20 +63,21 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let bias = seed & 8 == 8 ? values.matrix(1, n) : nil
     // Otherwise what is added is the target itself.
     let added = seed & 16 == 16 ? values.matrix(m, n) : nil
+    func addend(_ c: Matrix) -> Matrix? { isAdded ? added ?? c : nil }
     func product(_ compute: (Matrix) -> Void) -> [Float] {
       let result = Matrix(c.array, rows: m, columns: n)
       compute(result)
       return result.array
     }
-    let plain = product { multiplyReference($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: isAdded ? added ?? $0 : nil) }
+    let plain = product { multiplyReference($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: addend($0)) }
     for instructions in VectorInstructions.ofThisMachine {
       expectClose(
         product {
-          multiply($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: isAdded ? added ?? $0 : nil, instructions: instructions)
+          multiply($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: addend($0), instructions: instructions)
         }, plain)
       expectClose(
         product {
-          multiplyByTiles($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: isAdded ? added ?? $0 : nil, instructions: instructions)
+          multiplyByTiles($0, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: addend($0), instructions: instructions)
         }, plain)
     }
   }

@@ -280,7 +280,7 @@ final class Trainer: @unchecked Sendable {
   /// v of the items; the next call overwrites it.
   private func forwardTower(_ items: StepItems, noiseSeed: UInt64?) -> Matrix {
     let count = items.rows.count
-    if itemVectors.rows < count { itemVectors = Matrix(rows: count * 3 / 2, columns: parameters.configuration.hiddenSize) }
+    itemVectors = itemVectors.grown(to: count)
     let vectors = itemVectors.rows(0..<count)
     let scale = objective.routerNoise
     workers.run { [self] index in
@@ -475,7 +475,7 @@ final class Trainer: @unchecked Sendable {
     input.items = input.items.map { isKnown($0, to: reference) ? $0 : -1 }
     let encoder = SequenceEncoder(configuration: reference.configuration, parameters: reference.encoder)
     let hidden = encoder.lastHidden(input, vectors: reference.vectors, dropout: dropout, arena: shard.batchArena)
-    if shard.anchor.rows < hidden.rows { shard.anchor = Matrix(rows: hidden.rows, columns: hidden.columns) }
+    shard.anchor = shard.anchor.grown(to: hidden.rows)
     copy(shard.anchor.rows(0..<hidden.rows), from: hidden)
     shard.batchArena.reset()
     return shard.anchor
@@ -514,14 +514,8 @@ final class Trainer: @unchecked Sendable {
     let draws = hasSoftmax ? objective.sampledSoftmaxNegatives : 0
     for _ in 0..<draws { take(live[random.next(below: live.count)]) }
     let candidateCount = rows.count
-    // The probability that a row is among the candidates: it was drawn, or it is some target of the batch.
-    let missed = log1pMinusInverse(live.count, times: draws)
-    let targets = batches.reduce(0) { $0 + $1.targets.count }
-    let total = targetCounts.reduce(Float(live.count)) { $0 + $1 }
-    let correction: [Float]? = !hasSoftmax ? nil : rows.map { row in
-      let popularity = Double((targetCounts[Int(row)] + 1) / total)
-      return -Float(logOneMinusExp(missed + Double(targets) * log1p(-min(popularity, 0.999))))
-    }
+    let correction =
+      hasSoftmax ? logQCorrection(rows, draws: draws, targets: batches.reduce(0) { $0 + $1.targets.count }, live: live.count) : nil
     // Contexts and the pool's negatives need vectors, but have no place in the sum: they were not drawn for it.
     for batch in batches {
       for row in batch.input.items where row >= 0 { take(row) }
@@ -530,6 +524,16 @@ final class Trainer: @unchecked Sendable {
     let local = localRow
     for row in rows { localRow[Int(row)] = -1 }
     return StepItems(rows: rows, candidateCount: candidateCount, local: local, correction: correction)
+  }
+
+  /// −log of each row's probability to be among the candidates: it was drawn, or it is some target of the batch.
+  private func logQCorrection(_ rows: [Int32], draws: Int, targets: Int, live: Int) -> [Float] {
+    let missed = log1pMinusInverse(live, times: draws)
+    let total = targetCounts.reduce(Float(live)) { $0 + $1 }
+    return rows.map { row in
+      let popularity = Double((targetCounts[Int(row)] + 1) / total)
+      return -Float(logOneMinusExp(missed + Double(targets) * log1p(-min(popularity, 0.999))))
+    }
   }
 
   /// What is added to the logits: (1, candidates).
