@@ -33,8 +33,8 @@ struct StepProducts {
       // The policy forward and backward, and the reference forward at each sequence's last position.
       for (queries, isLearned) in [(isLast ? sequences : everyToken, true), (isLast ? lastOnly : everyToken, false)] {
         let rows = queries.queryCount
-        // The reference's last layer projects no token's key and value, but the query and what it attends to.
-        let isShort = isLast && !isLearned
+        // With one query for each sequence no token's key and value are projected, but the query and what it attends to.
+        let isShort = queries.haveOneQueryEach
         for (count, outputs, inputs) in [
           (rows, d, d), (isShort ? rows : queries.tokenCount, 2 * d, d), (rows, d, d), (rows, inner, d), (rows, d, inner),
         ] {
@@ -47,7 +47,7 @@ struct StepProducts {
           let (length, count) = (queries.length(b), queries.queries(b))
           return sum + count * (2 * length - count + 1) / 2
         }
-        attentionOperations += pairs * d * (isLearned ? 12 : isShort ? 4 * model.headCount : 4)
+        attentionOperations += pairs * d * (isLearned ? 12 : 4) * (isShort ? model.headCount : 1)
       }
     }
     let block = 64

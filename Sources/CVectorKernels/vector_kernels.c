@@ -53,7 +53,7 @@ INLINE v16 reciprocal_floor(v16 x) { return 1.0f / x; }
 #pragma clang attribute pop
 
 // Without the second attribute the compiler takes 256 bits at a time.
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,prfchw"))), apply_to = function)
 #pragma clang attribute push(__attribute__((min_vector_width(512))), apply_to = function)
 INLINE v16 load_some_avx512(const float *from, int64_t lanes) { return (v16)_mm512_maskz_loadu_ps((__mmask16)((1 << lanes) - 1), from); }
 

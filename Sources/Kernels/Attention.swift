@@ -19,6 +19,7 @@ public struct PackedSequences: Sendable {
   public var queryCount: Int { queryOffsets[count] }
   public func length(_ b: Int) -> Int { tokenOffsets[b + 1] - tokenOffsets[b] }
   public func queries(_ b: Int) -> Int { queryOffsets[b + 1] - queryOffsets[b] }
+  public var haveOneQueryEach: Bool { queryCount == count && (0..<count).allSatisfy { queries($0) == 1 } }
 
   /// The same sequences with a query at every token.
   public var allQueries: PackedSequences { PackedSequences(lengths: lengths, queryCounts: lengths) }
@@ -75,23 +76,52 @@ public func attentionBackward(
 ///
 /// - Parameters:
 ///   - means, queries: (sequences, d).
+///   - probabilities: p, (1, tokens), kept for the backward pass.
 ///   - x: (tokens, d); no sequence is empty.
-///   - scratch: (1, at least the longest sequence's length).
 public func attentionMeans(
-  _ means: Matrix, queries: Matrix, over x: Matrix, factor: Float, sequences: PackedSequences, scratch: Matrix,
+  _ means: Matrix, probabilities: Matrix, queries: Matrix, over x: Matrix, factor: Float, sequences: PackedSequences,
   instructions: VectorInstructions = .best
 ) {
   precondition(means.rows == sequences.count && queries.rows == sequences.count && x.rows == sequences.tokenCount)
-  precondition(means.columns == x.columns && queries.columns == x.columns)
-  let weights = scratch.pointer
+  precondition(means.columns == x.columns && queries.columns == x.columns && probabilities.count == x.rows)
+  zero(means)
   for b in 0..<sequences.count {
-    let (first, length) = (sequences.tokenOffsets[b], sequences.length(b))
-    precondition(length > 0 && length <= scratch.count)
-    for i in 0..<length { weights[i] = factor * dot(queries.row(b), x.row(first + i), x.columns) }
-    var greatest: Float = 0
-    let sum = exponentials(instructions.code, weights, Int64(length), &greatest)
-    zero(means.rows(b..<b + 1))
-    for i in 0..<length { accumulate(means.row(b), weights[i] / sum, x.row(first + i), x.columns) }
+    let tokens = sequences.tokenOffsets[b]..<sequences.tokenOffsets[b + 1]
+    precondition(!tokens.isEmpty)
+    let own = probabilities.columns(tokens)
+    for (i, token) in tokens.enumerated() { own.pointer[i] = factor * dot(queries.row(b), x.row(token), x.columns) }
+    let sum = exponentialsLessGreatest(own, row: 0, instructions: instructions).sum
+    scale(own, by: 1 / sum)
+    for (i, token) in tokens.enumerated() { accumulate(means.row(b), own.pointer[i], x.row(token), x.columns) }
+  }
+}
+
+/// The backward of ``attentionMeans(_:probabilities:queries:over:factor:sequences:instructions:)``.
+///
+/// - Parameters:
+///   - dQueries: (sequences, d), overwritten.
+///   - dx: (tokens, d), added to.
+///   - dMeans, means: (sequences, d).
+public func attentionMeansBackward(
+  dQueries: Matrix, dx: Matrix, _ dMeans: Matrix, means: Matrix, probabilities: Matrix, queries: Matrix, over x: Matrix, factor: Float,
+  sequences: PackedSequences
+) {
+  precondition(dMeans.rows == sequences.count && means.rows == sequences.count && queries.rows == sequences.count && dQueries.rows == sequences.count)
+  precondition(x.rows == sequences.tokenCount && dx.rows == x.rows && probabilities.count == x.rows)
+  precondition([dMeans, means, queries, dQueries, dx].allSatisfy { $0.columns == x.columns })
+  let d = x.columns
+  zero(dQueries)
+  for b in 0..<sequences.count {
+    let tokens = sequences.tokenOffsets[b]..<sequences.tokenOffsets[b + 1]
+    // Σ p·(dMeans·x)
+    let mean = dot(dMeans.row(b), means.row(b), d)
+    for token in tokens {
+      let p = probabilities.pointer[token]
+      let slope = factor * p * (dot(dMeans.row(b), x.row(token), d) - mean)
+      accumulate(dx.row(token), p, dMeans.row(b), d)
+      accumulate(dx.row(token), slope, queries.row(b), d)
+      accumulate(dQueries.row(b), slope, x.row(token), d)
+    }
   }
 }
 

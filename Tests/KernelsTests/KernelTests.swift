@@ -243,6 +243,39 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     expectClose(gradient.array, slopes(logits, loss), tolerance: 2e-3)
   }
 
+  @Test(arguments: [(1, 5), (3, 512), (70, 700), (64, 1_537), (130, 2_048)], VectorInstructions.ofThisMachine)
+  func crossEntropyByPartsIsThatOfAllLogits(shape: (rows: Int, classes: Int), instructions: VectorInstructions) {
+    var values = Values(UInt64(shape.classes))
+    let x = values.matrix(shape.rows, 9)
+    let vectors = values.matrix(shape.classes, 9)
+    let bias = values.matrix(1, shape.classes)
+    // Greater and greater towards the end for some, so that what was summed has to shrink; one class that has next to no probability.
+    for i in 0..<shape.classes { bias[0, i] += Float(i) / 50 }
+    bias[0, shape.classes / 2] = -1e9
+    let targets = (0..<shape.rows).map { $0 == 0 ? Int32(shape.classes - 1) : Int32(values.next() % UInt64(shape.classes / 2)) }
+    let weights = (0..<shape.rows).map { $0 % 3 == 1 ? 0 : Float($0 % 5) + 0.5 }
+    for correction in [nil, (0..<shape.classes).map { Float($0 % 4) }] {
+      let (dx, dVectors, dBias) = (Matrix(rows: shape.rows, columns: 9), values.matrix(shape.classes, 9), values.matrix(1, shape.classes))
+      let (plainVectors, plainBias) = (Matrix(dVectors.array, rows: shape.classes, columns: 9), Matrix(dBias.array, rows: 1, columns: shape.classes))
+      let classes = SoftmaxClasses(vectors: vectors, bias: bias, targetCorrection: correction, dVectors: dVectors, dBias: dBias)
+      let loss = softmaxCrossEntropy(
+        x, over: classes, targets: targets, weights: weights, dx: dx, arena: Arena(), instructions: instructions)
+
+      let logits = Matrix(rows: shape.rows, columns: shape.classes)
+      multiplyReference(logits, x, vectors, transposeB: true, bias: bias)
+      if let correction { for (i, target) in targets.enumerated() { logits[i, Int(target)] -= correction[Int(target)] } }
+      let plainLoss = softmaxCrossEntropy(logits, targets: targets[...], weights: weights[...], instructions: instructions)
+      let plain = Matrix(rows: shape.rows, columns: 9)
+      multiplyReference(plain, logits, vectors)
+      multiplyReference(plainVectors, logits, x, transposeA: true, adding: plainVectors)
+      addColumnSums(plainBias, logits)
+      #expect(abs(loss / plainLoss - 1) < 1e-5)
+      expectClose(dx.array, plain.array)
+      expectClose(dVectors.array, plainVectors.array)
+      expectClose(dBias.array, plainBias.array)
+    }
+  }
+
   @Test func dropoutKeepsItsShareAndRepeats() {
     let mask = DropoutMask(rate: 0.3, seed: 9)
     let x = Matrix([Float](repeating: 1, count: 200 * 61), rows: 200, columns: 61)

@@ -86,7 +86,7 @@ void layer_norm_backward(
     enum vector_instructions instructions, float *dx, float *d_gain, float *d_bias, const float *dy, const float *x, const float *gain,
     const float *statistics, int64_t count);
 
-/// x = e^(x − greatest), in place, `greatest` being that of x.
+/// x = e^(x − greatest), in place; `greatest` first becomes that of x if it is below.
 ///
 /// Returns the sum of the new values.
 float exponentials(enum vector_instructions instructions, float *x, int64_t count, float *greatest);

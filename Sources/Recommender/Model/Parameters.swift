@@ -10,6 +10,9 @@ struct DenseParameters: Sendable {
   struct Linear: Sendable {
     let weight: Matrix  // (out, in)
     let bias: Matrix  // (1, out)
+
+    /// The layer of some of its outputs, sharing the memory.
+    func outputs(_ range: Range<Int>) -> Linear { Linear(weight: weight.rows(range), bias: bias.columns(range)) }
   }
   struct Modality: Sendable {
     let projection: Linear  // (d, D)

@@ -62,10 +62,16 @@ struct SequenceEncoder {
     let normal1: Matrix  // (tokens, d)
     let normalOfQueries: Matrix  // (queries, d)
     let query: Matrix  // (queries, d)
-    let keyValue: Matrix  // (tokens, 2d)
-    let probabilities: Matrix
+    let attention: AttentionPass
     let attended: Matrix  // (queries, d)
     let rest: FeedForwardPass
+  }
+
+  fileprivate enum AttentionPass {
+    /// keyValue: (tokens, 2d).
+    case packed(keyValue: Matrix, probabilities: Matrix)
+    /// For each head q·W_k, the probabilities p and Σ p·n: (sequences, d), (1, tokens) and (sequences, d).
+    case fromLast(heads: [(projected: Matrix, probabilities: Matrix, means: Matrix)])
   }
 
   fileprivate struct FeedForwardPass {
@@ -95,49 +101,6 @@ struct SequenceEncoder {
     return Pass(hidden: hidden, layers: layers, last: x, statistics: statistics)
   }
 
-  /// h at the last position of each sequence, without what a backward pass would need: (sequences, d).
-  ///
-  /// The last layer then projects neither keys nor values: with n a token's vector, the one query's scores are (q·W_k)·n, but for a number
-  /// that is the same for all tokens, and what it attends to is W_v·Σ p·n + b_v.
-  ///
-  /// - Parameters: as of ``forward(_:vectors:dropout:arena:)``; each sequence has one query.
-  func lastHidden(_ batch: SequenceBatch, vectors: Matrix, dropout: DropoutPlan?, arena: Arena) -> Matrix {
-    let sequences = batch.sequences
-    precondition((0..<sequences.count).allSatisfy { sequences.queries($0) == 1 }, "each sequence has one query")
-    var x = embed(batch, vectors: vectors, dropout: dropout, arena: arena)
-    let everyToken = sequences.allQueries
-    for (index, layer) in parameters.layers.enumerated().dropLast() { x = forward(layer, index, x, everyToken, nil, dropout, arena).output }
-    if let layer = parameters.layers.last {
-      let index = parameters.layers.count - 1
-      let queryTokens = sequences.queryTokens
-      let normal = normalize(x, layer.norm1, arena).normal
-      let attended = attendFromLast(layer, normal, sequences, queryTokens, arena)
-      x = feedForward(layer, index, attended, rows(queryTokens, of: x, arena), queryTokens, dropout, arena).output
-    }
-    return normalize(x, parameters.norm, arena).normal
-  }
-
-  private func attendFromLast(
-    _ layer: DenseParameters.Layer, _ normal: Matrix, _ sequences: PackedSequences, _ queryTokens: [Int32], _ arena: Arena
-  ) -> Matrix {
-    let d = configuration.hiddenSize
-    let size = d / configuration.headCount
-    let query = linear(rows(queryTokens, of: normal, arena), layer.query, arena)
-    let attended = arena.matrix(sequences.count, d)
-    let (projected, means) = (arena.matrix(sequences.count, d), arena.matrix(sequences.count, d))
-    let scratch = arena.matrix(1, (0..<sequences.count).map(sequences.length).max() ?? 0)
-    for head in 0..<configuration.headCount {
-      let own = head * size..<(head + 1) * size
-      let values = d + own.lowerBound..<d + own.upperBound
-      multiply(projected, query.columns(own), layer.keyValue.weight.rows(own))
-      attentionMeans(
-        means, queries: projected, over: normal, factor: 1 / Float(size).squareRoot(), sequences: sequences, scratch: scratch)
-      multiply(
-        attended.columns(own), means, layer.keyValue.weight.rows(values), transposeB: true, bias: layer.keyValue.bias.columns(values))
-    }
-    return attended
-  }
-
   private func embed(_ batch: SequenceBatch, vectors: Matrix, dropout: DropoutPlan?, arena: Arena) -> Matrix {
     let x = arena.matrix(batch.sequences.tokenCount, configuration.hiddenSize)
     gatherSum(x, batch.embeddings(vectors, parameters))
@@ -164,22 +127,97 @@ struct SequenceEncoder {
     _ layer: DenseParameters.Layer, _ index: Int, _ x: Matrix, _ sequences: PackedSequences, _ queryTokens: [Int32]?,
     _ dropout: DropoutPlan?, _ arena: Arena
   ) -> (output: Matrix, kept: LayerPass) {
-    let d = configuration.hiddenSize
-    let queries = sequences.queryCount
     let (normal1, statistics1) = normalize(x, layer.norm1, arena)
     let normalOfQueries = rows(queryTokens, of: normal1, arena)
     let query = linear(normalOfQueries, layer.query, arena)
-    let keyValue = linear(normal1, layer.keyValue, arena)
-    let probabilities = arena.matrix(1, configuration.headCount * sequences.probabilityCount)
-    let attended = arena.matrix(queries, d)
-    attentionForward(
-      attended, probabilities: probabilities, q: query, k: keyValue.columns(0..<d), v: keyValue.columns(d..<2 * d),
-      headCount: configuration.headCount, sequences: sequences, scratch: attentionScratch(sequences, arena))
+    let attended = arena.matrix(sequences.queryCount, configuration.hiddenSize)
+    let attention =
+      sequences.haveOneQueryEach
+      ? attendFromLast(layer, attended, query, normal1, sequences, arena) : attend(layer, attended, query, normal1, sequences, arena)
     let (output, rest) = feedForward(layer, index, attended, rows(queryTokens, of: x, arena), queryTokens, dropout, arena)
     let kept = LayerPass(
       sequences: sequences, queryTokens: queryTokens, input: x, statistics1: statistics1, normal1: normal1,
-      normalOfQueries: normalOfQueries, query: query, keyValue: keyValue, probabilities: probabilities, attended: attended, rest: rest)
+      normalOfQueries: normalOfQueries, query: query, attention: attention, attended: attended, rest: rest)
     return (output, kept)
+  }
+
+  private func attend(
+    _ layer: DenseParameters.Layer, _ attended: Matrix, _ query: Matrix, _ normal: Matrix, _ sequences: PackedSequences, _ arena: Arena
+  ) -> AttentionPass {
+    let d = configuration.hiddenSize
+    let keyValue = linear(normal, layer.keyValue, arena)
+    let probabilities = arena.matrix(1, configuration.headCount * sequences.probabilityCount)
+    attentionForward(
+      attended, probabilities: probabilities, q: query, k: keyValue.columns(0..<d), v: keyValue.columns(d..<2 * d),
+      headCount: configuration.headCount, sequences: sequences, scratch: attentionScratch(sequences, arena))
+    return .packed(keyValue: keyValue, probabilities: probabilities)
+  }
+
+  private func attendBackward(
+    _ layer: DenseParameters.Layer, _ gradient: DenseParameters.Layer, _ kept: LayerPass, keyValue: Matrix, probabilities: Matrix,
+    _ dAttended: Matrix, _ arena: Arena
+  ) -> (dQuery: Matrix, dNormal: Matrix) {
+    let d = configuration.hiddenSize
+    let dQuery = arena.matrix(kept.query.rows, d)
+    let dKeyValue = arena.matrix(keyValue.rows, 2 * d)
+    attentionBackward(
+      dq: dQuery, dk: dKeyValue.columns(0..<d), dv: dKeyValue.columns(d..<2 * d), dAttended, probabilities: probabilities,
+      q: kept.query, k: keyValue.columns(0..<d), v: keyValue.columns(d..<2 * d), headCount: configuration.headCount,
+      sequences: kept.sequences, scratch: attentionScratch(kept.sequences, arena))
+    return (dQuery, linearBackward(dKeyValue, kept.normal1, layer.keyValue, gradient.keyValue, arena))
+  }
+
+  /// Where each sequence has one query, neither keys nor values are projected: with n a token's vector, the query's scores are (q·W_k)·n, but for
+  /// a number that is the same for all tokens, and what it attends to is W_v·Σ p·n + b_v.
+  private func attendFromLast(
+    _ layer: DenseParameters.Layer, _ attended: Matrix, _ query: Matrix, _ normal: Matrix, _ sequences: PackedSequences, _ arena: Arena
+  ) -> AttentionPass {
+    let d = configuration.hiddenSize
+    let heads = (0..<configuration.headCount).map { head in
+      let (projected, means) = (arena.matrix(sequences.count, d), arena.matrix(sequences.count, d))
+      let probabilities = arena.matrix(1, sequences.tokenCount)
+      multiply(projected, query.columns(columns(head)), keys(layer.keyValue, head).weight)
+      attentionMeans(means, probabilities: probabilities, queries: projected, over: normal, factor: attentionFactor, sequences: sequences)
+      let values = values(layer.keyValue, head)
+      multiply(attended.columns(columns(head)), means, values.weight, transposeB: true, bias: values.bias)
+      return (projected, probabilities, means)
+    }
+    return .fromLast(heads: heads)
+  }
+
+  private func attendFromLastBackward(
+    _ layer: DenseParameters.Layer, _ gradient: DenseParameters.Layer, _ kept: LayerPass,
+    heads: [(projected: Matrix, probabilities: Matrix, means: Matrix)], _ dAttended: Matrix, _ arena: Arena
+  ) -> (dQuery: Matrix, dNormal: Matrix) {
+    let d = configuration.hiddenSize
+    let dQuery = arena.matrix(kept.query.rows, d)
+    let dNormal = arena.zeros(kept.normal1.rows, d)
+    for (head, pass) in heads.enumerated() {
+      let own = columns(head)
+      let dMeans = linearBackward(dAttended.columns(own), pass.means, values(layer.keyValue, head), values(gradient.keyValue, head), arena)
+      let dProjected = arena.matrix(kept.query.rows, d)
+      attentionMeansBackward(
+        dQueries: dProjected, dx: dNormal, dMeans, means: pass.means, probabilities: pass.probabilities, queries: pass.projected,
+        over: kept.normal1, factor: attentionFactor, sequences: kept.sequences)
+      multiply(dQuery.columns(own), dProjected, keys(layer.keyValue, head).weight, transposeB: true)
+      let dKeys = keys(gradient.keyValue, head).weight
+      multiply(dKeys, kept.query.columns(own), dProjected, transposeA: true, adding: dKeys)
+    }
+    return (dQuery, dNormal)
+  }
+
+  private var headSize: Int { configuration.hiddenSize / configuration.headCount }
+  private var attentionFactor: Float { 1 / Float(headSize).squareRoot() }
+
+  /// A head's columns of queries and of what is attended to.
+  private func columns(_ head: Int) -> Range<Int> { head * headSize..<(head + 1) * headSize }
+
+  /// The part of the layer that projects a head's keys.
+  private func keys(_ keyValue: DenseParameters.Linear, _ head: Int) -> DenseParameters.Linear { keyValue.outputs(columns(head)) }
+
+  private func values(_ keyValue: DenseParameters.Linear, _ head: Int) -> DenseParameters.Linear {
+    let own = columns(head)
+    return keyValue.outputs(configuration.hiddenSize + own.lowerBound..<configuration.hiddenSize + own.upperBound)
   }
 
   /// What follows attention. attended, residual: (queries, d).
@@ -221,8 +259,6 @@ struct SequenceEncoder {
     _ layer: DenseParameters.Layer, _ gradient: DenseParameters.Layer, _ index: Int, _ kept: LayerPass, _ dOutput: Matrix,
     _ dropout: DropoutPlan?, _ arena: Arena
   ) -> Matrix {
-    let d = configuration.hiddenSize
-    let queries = kept.sequences.queryCount
     // output = middle + dropout(W₂·GELU(W₁·norm2(middle)))
     let dDown = masked(dOutput, dropout?.mask(site: 2 * index + 2), kept.queryTokens, arena)
     let dActive = linearBackward(dDown, kept.rest.active, layer.down, gradient.down, arena)
@@ -235,18 +271,18 @@ struct SequenceEncoder {
     // middle = x + dropout(Wo·attention(norm1(x)))
     let dProjected = masked(dMiddle, dropout?.mask(site: 2 * index + 1), kept.queryTokens, arena)
     let dAttended = linearBackward(dProjected, kept.attended, layer.output, gradient.output, arena)
-    let dQuery = arena.matrix(queries, d)
-    let dKeyValue = arena.matrix(kept.input.rows, 2 * d)
-    attentionBackward(
-      dq: dQuery, dk: dKeyValue.columns(0..<d), dv: dKeyValue.columns(d..<2 * d), dAttended, probabilities: kept.probabilities,
-      q: kept.query, k: kept.keyValue.columns(0..<d), v: kept.keyValue.columns(d..<2 * d), headCount: configuration.headCount,
-      sequences: kept.sequences, scratch: attentionScratch(kept.sequences, arena))
-    let dNormal1 = linearBackward(dKeyValue, kept.normal1, layer.keyValue, gradient.keyValue, arena)
+    let (dQuery, dNormal1) =
+      switch kept.attention {
+      case .packed(let keyValue, let probabilities):
+        attendBackward(layer, gradient, kept, keyValue: keyValue, probabilities: probabilities, dAttended, arena)
+      case .fromLast(let heads):
+        attendFromLastBackward(layer, gradient, kept, heads: heads, dAttended, arena)
+      }
     let dNormalOfQueries = linearBackward(dQuery, kept.normalOfQueries, layer.query, gradient.query, arena)
     let dx: Matrix
     if let queryTokens = kept.queryTokens {
       scatterAdd(dNormal1, dNormalOfQueries, queryTokens)
-      dx = arena.zeros(kept.input.rows, d)
+      dx = arena.zeros(kept.input.rows, configuration.hiddenSize)
       scatterAdd(dx, dMiddle, queryTokens)
     } else {
       add(dNormal1, dNormalOfQueries)
@@ -259,7 +295,7 @@ struct SequenceEncoder {
   }
 
   private func attentionScratch(_ sequences: PackedSequences, _ arena: Arena) -> Matrix {
-    arena.matrix(1, attentionScratchCount(sequences, headSize: configuration.hiddenSize / configuration.headCount))
+    arena.matrix(1, attentionScratchCount(sequences, headSize: headSize))
   }
 }
 

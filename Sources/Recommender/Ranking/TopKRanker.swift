@@ -239,7 +239,7 @@ public final class TopKRanker {
       let range = start..<end
       encoderArena.reset()
       let input = batch(contexts[range], times: slots[range].map { requests[$0].now }, snapshot.configuration)
-      copy(hidden.rows(range), from: encoder.lastHidden(input, vectors: snapshot.vectors, dropout: nil, arena: encoderArena))
+      copy(hidden.rows(range), from: encoder.forward(input, vectors: snapshot.vectors, dropout: nil, arena: encoderArena).hidden)
       start = end
     }
     return (hidden, slots, contexts)

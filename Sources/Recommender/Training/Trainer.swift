@@ -394,9 +394,13 @@ final class Trainer: @unchecked Sendable {
     let dHidden = arena.zeros(pass.hidden.rows, d)
     if objective.crossEntropyWeight > 0 {
       let weights = batch.weights.map { $0 * objective.crossEntropyWeight / totalWeight }
+      let candidates = 0..<items.candidateCount
+      // A row's own target is in the sum for certain, not by chance.
+      let classes = SoftmaxClasses(
+        vectors: vectors.rows(candidates), bias: logitBias, targetCorrection: items.correction, dVectors: shard.dVectors.rows(candidates),
+        dBias: shard.dBias.columns(candidates))
       shard.crossEntropy +=
-        crossEntropy(
-          shard, hidden: pass.hidden, dHidden: dHidden, vectors: vectors, logitBias: logitBias, targets: targets, weights: weights, items)
+        softmaxCrossEntropy(pass.hidden, over: classes, targets: targets, weights: weights, dx: dHidden, arena: arena)
         * Double(totalWeight / objective.crossEntropyWeight)
     }
     if let reference, let anchor {
@@ -405,35 +409,6 @@ final class Trainer: @unchecked Sendable {
     }
     encoder.backward(
       pass, input, dHidden, dVectors: shard.dVectors, gradients: shard.gradient.encoder, dropout: dropout, arena: arena)
-  }
-
-  /// Softmax cross-entropy in blocks of rows: one product forward, two backward, and never more logits in memory than a block.
-  private func crossEntropy(
-    _ shard: Shard, hidden: Matrix, dHidden: Matrix, vectors: Matrix, logitBias: Matrix, targets: [Int32], weights: [Float],
-    _ items: StepItems
-  ) -> Double {
-    let candidates = vectors.rows(0..<items.candidateCount)
-    let dCandidates = shard.dVectors.rows(0..<items.candidateCount)
-    let dBias = shard.dBias.columns(0..<items.candidateCount)
-    let block = 64
-    let logits = shard.batchArena.matrix(min(block, hidden.rows), items.candidateCount)
-    var loss = 0.0
-    var start = 0
-    while start < hidden.rows {
-      let range = start..<min(start + block, hidden.rows)
-      let part = logits.rows(0..<range.count)
-      multiply(part, hidden.rows(range), candidates, transposeB: true, bias: logitBias)
-      if let correction = items.correction {
-        // A row's own target is in the sum for certain, not by chance.
-        for (i, query) in range.enumerated() { part[i, Int(targets[query])] -= correction[Int(targets[query])] }
-      }
-      loss += softmaxCrossEntropy(part, targets: targets[range], weights: weights[range])
-      multiply(dHidden.rows(range), part, candidates)
-      multiply(dCandidates, part, hidden.rows(range), transposeA: true, adding: dCandidates)
-      addColumnSums(dBias, part)
-      start = range.upperBound
-    }
-    return loss
   }
 
   /// The preference term on the last target of each sequence that has negatives.
@@ -474,7 +449,7 @@ final class Trainer: @unchecked Sendable {
     input.sequences = PackedSequences(lengths: lengths, queryCounts: lengths.map { _ in 1 })
     input.items = input.items.map { isKnown($0, to: reference) ? $0 : -1 }
     let encoder = SequenceEncoder(configuration: reference.configuration, parameters: reference.encoder)
-    let hidden = encoder.lastHidden(input, vectors: reference.vectors, dropout: dropout, arena: shard.batchArena)
+    let hidden = encoder.forward(input, vectors: reference.vectors, dropout: dropout, arena: shard.batchArena).hidden
     shard.anchor = shard.anchor.grown(to: hidden.rows)
     copy(shard.anchor.rows(0..<hidden.rows), from: hidden)
     shard.batchArena.reset()

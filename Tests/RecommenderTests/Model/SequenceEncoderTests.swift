@@ -70,14 +70,6 @@ struct SequenceEncoderTests {
     if drops { #expect(all != whole.hidden(whole.batch, nil).array) }
   }
 
-  @Test(arguments: [false, true])
-  func lastPositionsWithoutKeysAndValuesEqualThoseWithThem(drops: Bool) {
-    let plan = drops ? Self.dropout : nil
-    let subject = Subject(queries: [1, 1, 1])
-    let hidden = subject.encoder.lastHidden(subject.batch, vectors: subject.vectors, dropout: plan, arena: Arena())
-    expectClose(hidden.array, subject.hidden(subject.batch, plan).array)
-  }
-
   @Test func gradientsOfLastPositionsEqualThoseOfAllPositions() {
     var last = Subject(queries: [1, 1, 1])
     let whole = Subject(queries: [5, 1, 3])
