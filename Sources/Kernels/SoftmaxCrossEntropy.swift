@@ -108,6 +108,7 @@ public func softmaxCrossEntropy(
   let most = min(SoftmaxClasses.block, x.rows)
   let exponentials = (0..<partCount).map { _ in arena.matrix(most, SoftmaxClasses.stride) }
   let scaled = arena.matrix(most, x.columns)
+  let scales = arena.matrix(1, most)
   var loss = 0.0
   for start in Swift.stride(from: 0, to: x.rows, by: SoftmaxClasses.block) {
     let rows = start..<min(start + SoftmaxClasses.block, x.rows)
@@ -150,17 +151,20 @@ public func softmaxCrossEntropy(
       accumulate(classes.dVectors, target, factor: -weight, own, i)
       classes.dBias[0, target] -= weight
     }
-    for index in 0..<partCount {
+    // The last part is still in the cache.
+    for index in (0..<partCount).reversed() {
       let range = classes.part(index)
       let part = exponentials[index].rows(0..<rows.count).columns(0..<range.count)
       let (dVectors, dBias) = (classes.dVectors.rows(range), classes.dBias.columns(range))
       let partScaled = scaled.rows(0..<rows.count)
+      let partFactors = scales.columns(0..<rows.count)
       zero(partScaled)
       for i in 0..<rows.count {
         let factor = factors[i] * exp(greatest[index][i] - last[i])
+        partFactors[0, i] = factor
         accumulate(partScaled, i, factor: factor, own, i)
-        accumulate(dBias, 0, factor: factor, part, i)
       }
+      multiply(dBias, partFactors, part, adding: dBias, instructions: instructions)
       multiply(dVectors, part, partScaled, transposeA: true, adding: dVectors, instructions: instructions)
     }
   }
