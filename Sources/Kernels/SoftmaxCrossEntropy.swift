@@ -76,13 +76,11 @@ public struct SoftmaxClasses: Sendable {
     self.dBias = dBias
   }
 
-  /// Rows that are computed at a time, and classes of which their logits, and the vectors, stay in a core's second cache.
-  fileprivate static let block = 256
-  fileprivate static let part = 256
-  /// Between two rows of a part there is a cache line more, lest they displace each other in the first cache.
-  fileprivate static let stride = part + 16
-
-  fileprivate func part(_ index: Int) -> Range<Int> { index * Self.part..<min((index + 1) * Self.part, vectors.rows) }
+  /// Classes that are met at a time.
+  fileprivate static let partSize = 256
+  fileprivate var parts: [Range<Int>] {
+    stride(from: 0, to: vectors.rows, by: Self.partSize).map { $0..<min($0 + Self.partSize, vectors.rows) }
+  }
 }
 
 /// Softmax cross-entropy of rows over classes that are known by their vectors, forward and backward, without a block's logits ever being passed
@@ -104,69 +102,130 @@ public func softmaxCrossEntropy(
 ) -> Double {
   precondition(dx.rows == x.rows && dx.columns == x.columns && x.columns == classes.vectors.columns)
   precondition(targets.count == x.rows && weights.count == x.rows && targets.allSatisfy { $0 >= 0 && $0 < classes.vectors.rows })
-  let partCount = (classes.vectors.rows + SoftmaxClasses.part - 1) / SoftmaxClasses.part
-  let most = min(SoftmaxClasses.block, x.rows)
-  let exponentials = (0..<partCount).map { _ in arena.matrix(most, SoftmaxClasses.stride) }
-  let scaled = arena.matrix(most, x.columns)
-  let scales = arena.matrix(1, most)
+  let memory = SoftmaxBlock.Memory(rows: x.rows, classes, arena)
   var loss = 0.0
-  for start in Swift.stride(from: 0, to: x.rows, by: SoftmaxClasses.block) {
-    let rows = start..<min(start + SoftmaxClasses.block, x.rows)
-    let (own, ownDx) = (x.rows(rows), dx.rows(rows))
-    var sums = [Float](repeating: 0, count: rows.count)
-    var targetLogits = sums
-    // Of each part: the greatest logit that each row had met by then.
-    var greatest: [[Float]] = []
-    for index in 0..<partCount {
-      let range = classes.part(index)
-      let part = exponentials[index].rows(0..<rows.count).columns(0..<range.count)
-      let vectors = classes.vectors.rows(range)
-      multiply(part, own, vectors, transposeB: true, bias: classes.bias.columns(range), instructions: instructions)
-      for (i, row) in rows.enumerated() where range.contains(Int(targets[row])) {
-        let target = Int(targets[row])
-        part[i, target - range.lowerBound] -= classes.targetCorrection?[target] ?? 0
-        targetLogits[i] = part[i, target - range.lowerBound]
-      }
-      var reached = greatest.last ?? [Float](repeating: -.infinity, count: rows.count)
-      for i in 0..<rows.count {
-        let (top, sum) = exponentialsLessGreatest(part, row: i, floor: reached[i], instructions: instructions)
-        if top > reached[i], index > 0 {
-          let shrinkage = exp(reached[i] - top)
-          sums[i] *= shrinkage
-          scale(ownDx.rows(i..<i + 1), by: shrinkage)
-        }
-        sums[i] += sum
-        reached[i] = top
-      }
-      greatest.append(reached)
-      multiply(ownDx, part, vectors, adding: index > 0 ? ownDx : nil, instructions: instructions)
-    }
-    let last = greatest.last ?? []
-    let factors = rows.enumerated().map { i, row in weights[row] > 0 ? weights[row] / sums[i] : 0 }
-    for (i, row) in rows.enumerated() {
-      let (target, weight) = (Int(targets[row]), weights[row])
-      if weight > 0 { loss += Double(weight) * (Double(log(sums[i])) + Double(last[i] - targetLogits[i])) }
-      scale(ownDx.rows(i..<i + 1), by: factors[i])
-      accumulate(ownDx, i, factor: -weight, classes.vectors, target)
-      accumulate(classes.dVectors, target, factor: -weight, own, i)
-      classes.dBias[0, target] -= weight
-    }
+  for start in stride(from: 0, to: x.rows, by: SoftmaxBlock.size) {
+    let rows = start..<min(start + SoftmaxBlock.size, x.rows)
+    var block = SoftmaxBlock(
+      classes, x: x.rows(rows), dx: dx.rows(rows), targets: targets[rows], weights: weights[rows], memory, instructions: instructions)
+    for part in block.parts.indices { block.meet(part) }
+    loss += block.loss()
+    block.finishRows()
     // The last part is still in the cache.
-    for index in (0..<partCount).reversed() {
-      let range = classes.part(index)
-      let part = exponentials[index].rows(0..<rows.count).columns(0..<range.count)
-      let (dVectors, dBias) = (classes.dVectors.rows(range), classes.dBias.columns(range))
-      let partScaled = scaled.rows(0..<rows.count)
-      let partFactors = scales.columns(0..<rows.count)
-      zero(partScaled)
-      for i in 0..<rows.count {
-        let factor = factors[i] * exp(greatest[index][i] - last[i])
-        partFactors[0, i] = factor
-        accumulate(partScaled, i, factor: factor, own, i)
-      }
-      multiply(dBias, partFactors, part, adding: dBias, instructions: instructions)
-      multiply(dVectors, part, partScaled, transposeA: true, adding: dVectors, instructions: instructions)
-    }
+    for part in block.parts.indices.reversed() { block.finishClasses(part) }
   }
   return loss
+}
+
+/// A block of rows on its way past the classes.
+private struct SoftmaxBlock {
+  /// Rows that are computed at a time: with a part's vectors their logits stay in a core's second cache.
+  static let size = 256
+
+  /// What one block after the other writes to.
+  struct Memory {
+    /// For each part (rows, its classes). Between two rows there is a cache line more, lest they displace each other in the first cache.
+    let exponentials: [Matrix]
+    let scaled: Matrix  // (rows, d)
+    let factors: Matrix  // (1, rows)
+
+    init(rows: Int, _ classes: SoftmaxClasses, _ arena: Arena) {
+      let most = min(rows, SoftmaxBlock.size)
+      exponentials = classes.parts.map { arena.matrix(most, SoftmaxClasses.partSize + 16).columns(0..<$0.count) }
+      scaled = arena.matrix(most, classes.vectors.columns)
+      factors = arena.matrix(1, most)
+    }
+  }
+
+  let classes: SoftmaxClasses
+  let parts: [Range<Int>]
+  let x: Matrix
+  let dx: Matrix
+  let targets: [Int]
+  let weights: [Float]
+  let memory: Memory
+  let instructions: VectorInstructions
+  /// Of the exponentials below the greatest logit so far, for each row.
+  private var sums: [Float]
+  private var targetLogits: [Float]
+  /// Of each part that was met: the greatest logit of each row by then.
+  private var greatest: [[Float]] = []
+
+  init(
+    _ classes: SoftmaxClasses, x: Matrix, dx: Matrix, targets: ArraySlice<Int32>, weights: ArraySlice<Float>, _ memory: Memory,
+    instructions: VectorInstructions
+  ) {
+    self.classes = classes
+    parts = classes.parts
+    self.x = x
+    self.dx = dx
+    self.targets = targets.map { Int($0) }
+    self.weights = Array(weights)
+    self.memory = memory
+    self.instructions = instructions
+    sums = [Float](repeating: 0, count: x.rows)
+    targetLogits = sums
+  }
+
+  private func exponentials(_ part: Int) -> Matrix { memory.exponentials[part].rows(0..<x.rows) }
+
+  /// The exponentials of a part's logits, and what they add to the sums and to dx.
+  mutating func meet(_ part: Int) {
+    let range = parts[part]
+    let values = exponentials(part)
+    multiply(values, x, classes.vectors.rows(range), transposeB: true, bias: classes.bias.columns(range), instructions: instructions)
+    for (i, target) in targets.enumerated() where range.contains(target) {
+      values[i, target - range.lowerBound] -= classes.targetCorrection?[target] ?? 0
+      targetLogits[i] = values[i, target - range.lowerBound]
+    }
+    var reached = greatest.last ?? [Float](repeating: -.infinity, count: x.rows)
+    for i in 0..<x.rows {
+      let (top, sum) = exponentialsLessGreatest(values, row: i, floor: reached[i], instructions: instructions)
+      if top > reached[i], part > 0 {
+        let shrinkage = exp(reached[i] - top)
+        sums[i] *= shrinkage
+        scale(dx.rows(i..<i + 1), by: shrinkage)
+      }
+      sums[i] += sum
+      reached[i] = top
+    }
+    greatest.append(reached)
+    multiply(dx, values, classes.vectors.rows(range), adding: part > 0 ? dx : nil, instructions: instructions)
+  }
+
+  /// After all parts.
+  func loss() -> Double {
+    weights.indices.reduce(0) { total, i in
+      weights[i] > 0 ? total + Double(weights[i]) * (Double(log(sums[i])) + Double(greatest[parts.count - 1][i] - targetLogits[i])) : total
+    }
+  }
+
+  /// What brings a row's exponentials of a part to the gradient by the logits, but for the target's.
+  private func factor(_ i: Int, _ part: Int) -> Float {
+    weights[i] > 0 ? weights[i] / sums[i] * exp(greatest[part][i] - greatest[parts.count - 1][i]) : 0
+  }
+
+  /// The gradient by x, and that of each row's own target.
+  func finishRows() {
+    for (i, target) in targets.enumerated() {
+      scale(dx.rows(i..<i + 1), by: factor(i, parts.count - 1))
+      accumulate(dx, i, factor: -weights[i], classes.vectors, target)
+      accumulate(classes.dVectors, target, factor: -weights[i], x, i)
+      classes.dBias[0, target] -= weights[i]
+    }
+  }
+
+  /// The gradients of a part's classes.
+  func finishClasses(_ part: Int) {
+    let values = exponentials(part)
+    let (scaled, factors) = (memory.scaled.rows(0..<x.rows), memory.factors.columns(0..<x.rows))
+    copy(scaled, from: x)
+    for i in 0..<x.rows {
+      factors[0, i] = factor(i, part)
+      scale(scaled.rows(i..<i + 1), by: factors[0, i])
+    }
+    let (dVectors, dBias) = (classes.dVectors.rows(parts[part]), classes.dBias.columns(parts[part]))
+    multiply(dBias, factors, values, adding: dBias, instructions: instructions)
+    multiply(dVectors, values, scaled, transposeA: true, adding: dVectors, instructions: instructions)
+  }
 }
