@@ -50,7 +50,7 @@ struct StepProducts {
         attentionOperations += pairs * d * (isLearned ? 12 : 4) * (isShort ? model.headCount : 1)
       }
     }
-    let block = 256
+    let block = SoftmaxClasses.blockSize
     for start in stride(from: 0, to: candidates > 0 ? sequences.queryCount : 0, by: block) {
       let rows = min(block, sequences.queryCount - start)
       products.append(Product(m: rows, n: candidates, k: d, transposeB: true))

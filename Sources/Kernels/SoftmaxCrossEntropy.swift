@@ -64,6 +64,11 @@ public struct SoftmaxClasses: Sendable {
   /// Added to: (classes, d) and (1, classes).
   let dVectors: Matrix
   let dBias: Matrix
+  /// Those that are met at a time.
+  fileprivate let parts: [Range<Int>]
+  fileprivate static let partSize = 256
+  /// Rows that meet them at a time: with a part's vectors their logits stay in a core's second cache.
+  package static let blockSize = 256
 
   public init(vectors: Matrix, bias: Matrix, targetCorrection: [Float]? = nil, dVectors: Matrix, dBias: Matrix) {
     precondition(bias.rows == 1 && bias.columns == vectors.rows && dBias.rows == 1 && dBias.columns == vectors.rows)
@@ -74,12 +79,7 @@ public struct SoftmaxClasses: Sendable {
     self.targetCorrection = targetCorrection
     self.dVectors = dVectors
     self.dBias = dBias
-  }
-
-  /// Classes that are met at a time.
-  fileprivate static let partSize = 256
-  fileprivate var parts: [Range<Int>] {
-    stride(from: 0, to: vectors.rows, by: Self.partSize).map { $0..<min($0 + Self.partSize, vectors.rows) }
+    parts = stride(from: 0, to: vectors.rows, by: Self.partSize).map { $0..<min($0 + Self.partSize, vectors.rows) }
   }
 }
 
@@ -104,24 +104,21 @@ public func softmaxCrossEntropy(
   precondition(targets.count == x.rows && weights.count == x.rows && targets.allSatisfy { $0 >= 0 && $0 < classes.vectors.rows })
   let memory = SoftmaxBlock.Memory(rows: x.rows, classes, arena)
   var loss = 0.0
-  for start in stride(from: 0, to: x.rows, by: SoftmaxBlock.size) {
-    let rows = start..<min(start + SoftmaxBlock.size, x.rows)
+  for start in stride(from: 0, to: x.rows, by: SoftmaxClasses.blockSize) {
+    let rows = start..<min(start + SoftmaxClasses.blockSize, x.rows)
     var block = SoftmaxBlock(
       classes, x: x.rows(rows), dx: dx.rows(rows), targets: targets[rows], weights: weights[rows], memory, instructions: instructions)
-    for part in block.parts.indices { block.meet(part) }
+    for part in classes.parts.indices { block.meet(part) }
     loss += block.loss()
     block.finishRows()
     // The last part is still in the cache.
-    for part in block.parts.indices.reversed() { block.finishClasses(part) }
+    for part in classes.parts.indices.reversed() { block.finishClasses(part) }
   }
   return loss
 }
 
 /// A block of rows on its way past the classes.
 private struct SoftmaxBlock {
-  /// Rows that are computed at a time: with a part's vectors their logits stay in a core's second cache.
-  static let size = 256
-
   /// What one block after the other writes to.
   struct Memory {
     /// For each part (rows, its classes). Between two rows there is a cache line more, lest they displace each other in the first cache.
@@ -130,7 +127,7 @@ private struct SoftmaxBlock {
     let factors: Matrix  // (1, rows)
 
     init(rows: Int, _ classes: SoftmaxClasses, _ arena: Arena) {
-      let most = min(rows, SoftmaxBlock.size)
+      let most = min(rows, SoftmaxClasses.blockSize)
       exponentials = classes.parts.map { arena.matrix(most, SoftmaxClasses.partSize + 16).columns(0..<$0.count) }
       scaled = arena.matrix(most, classes.vectors.columns)
       factors = arena.matrix(1, most)
@@ -138,7 +135,6 @@ private struct SoftmaxBlock {
   }
 
   let classes: SoftmaxClasses
-  let parts: [Range<Int>]
   let x: Matrix
   let dx: Matrix
   let targets: [Int]
@@ -156,7 +152,6 @@ private struct SoftmaxBlock {
     instructions: VectorInstructions
   ) {
     self.classes = classes
-    parts = classes.parts
     self.x = x
     self.dx = dx
     self.targets = targets.map { Int($0) }
@@ -167,11 +162,12 @@ private struct SoftmaxBlock {
     targetLogits = sums
   }
 
+  private var last: Int { classes.parts.count - 1 }
   private func exponentials(_ part: Int) -> Matrix { memory.exponentials[part].rows(0..<x.rows) }
 
   /// The exponentials of a part's logits, and what they add to the sums and to dx.
   mutating func meet(_ part: Int) {
-    let range = parts[part]
+    let range = classes.parts[part]
     let values = exponentials(part)
     multiply(values, x, classes.vectors.rows(range), transposeB: true, bias: classes.bias.columns(range), instructions: instructions)
     for (i, target) in targets.enumerated() where range.contains(target) {
@@ -196,19 +192,19 @@ private struct SoftmaxBlock {
   /// After all parts.
   func loss() -> Double {
     weights.indices.reduce(0) { total, i in
-      weights[i] > 0 ? total + Double(weights[i]) * (Double(log(sums[i])) + Double(greatest[parts.count - 1][i] - targetLogits[i])) : total
+      weights[i] > 0 ? total + Double(weights[i]) * (Double(log(sums[i])) + Double(greatest[last][i] - targetLogits[i])) : total
     }
   }
 
   /// What brings a row's exponentials of a part to the gradient by the logits, but for the target's.
   private func factor(_ i: Int, _ part: Int) -> Float {
-    weights[i] > 0 ? weights[i] / sums[i] * exp(greatest[part][i] - greatest[parts.count - 1][i]) : 0
+    weights[i] > 0 ? weights[i] / sums[i] * exp(greatest[part][i] - greatest[last][i]) : 0
   }
 
   /// The gradient by x, and that of each row's own target.
   func finishRows() {
     for (i, target) in targets.enumerated() {
-      scale(dx.rows(i..<i + 1), by: factor(i, parts.count - 1))
+      scale(dx.rows(i..<i + 1), by: factor(i, last))
       accumulate(dx, i, factor: -weights[i], classes.vectors, target)
       accumulate(classes.dVectors, target, factor: -weights[i], x, i)
       classes.dBias[0, target] -= weights[i]
@@ -224,7 +220,7 @@ private struct SoftmaxBlock {
       factors[0, i] = factor(i, part)
       scale(scaled.rows(i..<i + 1), by: factors[0, i])
     }
-    let (dVectors, dBias) = (classes.dVectors.rows(parts[part]), classes.dBias.columns(parts[part]))
+    let (dVectors, dBias) = (classes.dVectors.rows(classes.parts[part]), classes.dBias.columns(classes.parts[part]))
     multiply(dBias, factors, values, adding: dBias, instructions: instructions)
     multiply(dVectors, values, scaled, transposeA: true, adding: dVectors, instructions: instructions)
   }

@@ -243,7 +243,7 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     expectClose(gradient.array, slopes(logits, loss), tolerance: 2e-3)
   }
 
-  @Test(arguments: [(1, 5), (3, 512), (70, 700), (64, 1_537), (130, 2_048)], VectorInstructions.ofThisMachine)
+  @Test(arguments: [(1, 5), (3, 512), (70, 700), (64, 1_537), (130, 2_048), (600, 300)], VectorInstructions.ofThisMachine)
   func crossEntropyByPartsIsThatOfAllLogits(shape: (rows: Int, classes: Int), instructions: VectorInstructions) {
     var values = Values(UInt64(shape.classes))
     let x = values.matrix(shape.rows, 9)
