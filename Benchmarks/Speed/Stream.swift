@@ -38,29 +38,45 @@ struct Stream {
   }
 
   /// Reads so many messages from the start and does nothing with them: what librdkafka can do with this broker.
-  ///
-  /// - Returns: messages for each second of CPU time, from the first to the last.
-  func consume(_ count: Int) throws -> Double {
+  func consume(_ count: Int) throws -> EventRate {
+    let stopwatch = Stopwatch()
     let consumer = try Consumer(properties: ["bootstrap.servers": bootstrapServers, "group.id": uniqueName("bench")].merging(Self.fetching) { $1 })
     defer { consumer.close(within: .seconds(5)) }
     try consumer.assign(Dictionary(uniqueKeysWithValues: (0..<Int32(partitions)).map { (TopicPartition(topic, $0), .beginning) }))
     var bytes = 0
-    var (taken, first): (Int, (taken: Int, time: Double)?) = (0, nil)
+    var taken = 0
     while taken < count {
       let result = consumer.poll(maximumCount: 10_000, timeout: .milliseconds(100)) { bytes += $0.byteCount }
       taken += result.messageCount
-      if first == nil, taken > 0 { first = (taken, processTime()) }
     }
-    guard let first, bytes > 0 else { throw BenchmarkError("nothing was read") }
-    return Double(taken - first.taken) / (processTime() - first.time)
+    guard bytes > 0 else { throw BenchmarkError("nothing was read") }
+    return stopwatch.rate(of: taken)
   }
 }
 
-/// The CPU time of all threads of this process, in seconds: what the work would take on one core.
-func processTime() -> Double {
-  var time = timespec()
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
-  return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+/// How many events a second.
+struct EventRate {
+  /// Of the CPU time of all threads of this process: what one core would do.
+  var cpu: Double
+  /// By the clock, with the broker and whatever else there is on the same machine.
+  var clock: Double
+}
+
+/// From its making on.
+struct Stopwatch {
+  private let start = ContinuousClock.now
+  private let startCPU = Self.processTime()
+
+  func rate(of events: Int) -> EventRate {
+    EventRate(cpu: Double(events) / (Self.processTime() - startCPU), clock: Double(events) / ((.now - start) / .seconds(1)))
+  }
+
+  /// In seconds.
+  private static func processTime() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
 }
 
 /// Waits for asynchronous work on the calling thread, which stays the one that is timed.

@@ -127,3 +127,52 @@ public struct OwnedMessage: Hashable, Sendable {
     self.headers = headers
   }
 }
+
+/// Messages with their bytes side by side: to keep many of which few are looked at again.
+public struct MessageLog: Sendable {
+  private struct Entry {
+    var topic: String
+    var partition: Int32
+    var offset: Int64
+    var timestamp: MessageTimestamp?
+    var key: Range<Int>?
+    var value: Range<Int>?
+    var headers: [Header]
+  }
+
+  private var entries: [Entry] = []
+  private var bytes: [UInt8] = []
+
+  public init() {}
+
+  /// - Parameter topic: the message's, as `Consumer.topics` has it.
+  public mutating func append(_ message: borrowing Message, topic: String) {
+    let key = append(message.keyBytes)
+    let value = append(message.valueBytes)
+    entries.append(
+      Entry(
+        topic: topic, partition: message.partition, offset: message.offset, timestamp: message.timestamp, key: key, value: value,
+        headers: message.headers))
+  }
+
+  private mutating func append(_ field: UnsafeRawBufferPointer?) -> Range<Int>? {
+    guard let field else { return nil }
+    bytes.append(contentsOf: field)
+    return bytes.count - field.count..<bytes.count
+  }
+
+  public subscript(index: Int) -> OwnedMessage {
+    let entry = entries[index]
+    return OwnedMessage(
+      topic: entry.topic, partition: entry.partition, offset: entry.offset, timestamp: entry.timestamp, key: entry.key.map { Array(bytes[$0]) },
+      value: entry.value.map { Array(bytes[$0]) }, headers: entry.headers)
+  }
+
+  public mutating func remove(at index: Int) { entries.remove(at: index) }
+
+  /// Keeps the room for as many again.
+  public mutating func removeAll() {
+    entries.removeAll(keepingCapacity: true)
+    bytes.removeAll(keepingCapacity: true)
+  }
+}

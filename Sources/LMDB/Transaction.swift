@@ -125,6 +125,11 @@ public final class WriteTransaction: ReadTransaction {
     try check(status, "writing")
   }
 
+  /// A place in the database, for keys in rising order.
+  public func orderedAccess(_ database: Database) throws(LMDBError) -> OrderedAccess {
+    try OrderedAccess(self, database)
+  }
+
   /// Removes `key`; returns whether it was there.
   @discardableResult
   public func delete(_ database: Database, _ key: [UInt8]) throws(LMDBError) -> Bool {
@@ -157,15 +162,42 @@ public final class WriteTransaction: ReadTransaction {
   }
 }
 
-/// A position in a database. It must close before its transaction ends, so it never leaves the function that made it.
-private struct Cursor: ~Copyable {
+/// Reads and writes at a place that is kept: a key on the page of the one before is found without going down from the root, so that keys
+/// in rising order cost less. It is to end before its transaction; afterwards it only throws `.badTransaction`.
+public struct OrderedAccess: ~Copyable {
+  private let transaction: WriteTransaction
+  private let cursor: Cursor
+
+  fileprivate init(_ transaction: WriteTransaction, _ database: Database) throws(LMDBError) {
+    self.transaction = transaction
+    cursor = try Cursor(try transaction.pointer(), database, closingWith: transaction)
+  }
+
+  /// A copy of the value of `key`, or nil when there is none.
+  public func bytes(_ key: [UInt8]) throws(LMDBError) -> [UInt8]? {
+    _ = try transaction.pointer()
+    return try cursor.seek(to: key) ? Array(cursor.value.bytes) : nil
+  }
+
+  /// Stores `value` under `key`, in place of what was there.
+  public func put(_ key: [UInt8], _ value: [UInt8]) throws(LMDBError) {
+    _ = try transaction.pointer()
+    try cursor.put(key, value)
+  }
+}
+
+/// A position in a database. It must close before its transaction ends, so it never leaves the function that made it, unless it knows that
+/// transaction.
+struct Cursor: ~Copyable {
   private let handle: OpaquePointer
+  /// With the end of a writer LMDB closes its cursors.
+  private let writer: WriteTransaction?
   private let storage = UnsafeMutablePointer<MDB_val>.allocate(capacity: 2)
 
   var key: MDB_val { storage[0] }
   var value: MDB_val { storage[1] }
 
-  init(_ transaction: OpaquePointer, _ database: Database) throws(LMDBError) {
+  init(_ transaction: OpaquePointer, _ database: Database, closingWith writer: WriteTransaction? = nil) throws(LMDBError) {
     var cursor: OpaquePointer?
     let status = mdb_cursor_open(transaction, database.number, &cursor)
     guard status == MDB_SUCCESS, let cursor else {
@@ -173,11 +205,12 @@ private struct Cursor: ~Copyable {
       throw LMDBError(status, "opening a cursor")
     }
     self.handle = cursor
+    self.writer = writer
     storage.initialize(repeating: MDB_val(), count: 2)
   }
 
   deinit {
-    mdb_cursor_close(handle)
+    if writer?.isOpen ?? true { mdb_cursor_close(handle) }
     storage.deallocate()
   }
 
@@ -186,6 +219,27 @@ private struct Cursor: ~Copyable {
     if status == MDB_NOTFOUND { return false }
     try check(status, "moving a cursor")
     return true
+  }
+
+  func seek(to target: [UInt8]) throws(LMDBError) -> Bool {
+    let status = target.withUnsafeBufferPointer { bytes in
+      storage[0] = MDB_val(bytes)
+      return mdb_cursor_get(handle, storage, storage + 1, MDB_SET)
+    }
+    if status == MDB_NOTFOUND { return false }
+    try check(status, "reading")
+    return true
+  }
+
+  func put(_ key: [UInt8], _ value: [UInt8]) throws(LMDBError) {
+    let status = key.withUnsafeBufferPointer { keyBytes in
+      value.withUnsafeBufferPointer { valueBytes in
+        var key = MDB_val(keyBytes)
+        var value = MDB_val(valueBytes)
+        return mdb_cursor_put(handle, &key, &value, 0)
+      }
+    }
+    try check(status, "writing")
   }
 
   func seek(atOrAfter target: [UInt8]) throws(LMDBError) -> Bool {

@@ -47,6 +47,8 @@ final class Ingest {
   private let types: [(code: InteractionTypeCode, excludes: Bool)]
   private(set) var quality: LiveQuality
   private var share: UserShare
+  /// What the user of an event has before it; kept for its room.
+  private var own: [StoredInteraction] = []
   /// Undescribed items that were not used for so long, in milliseconds, make room; nil keeps them.
   private let retention: Int64?
   /// At most so many at a time, so that a leap of the stream's clock holds nothing up.
@@ -106,9 +108,9 @@ final class Ingest {
         outcome = Outcome()
         cases.removeAll(keepingCapacity: true)
         refused = nil
-        for (index, record) in records.enumerated() {
+        for index in records.indices {
           do throws(StateStoreError) {
-            if let rejection = try apply(record, transaction, now: now, &newest, &outcome, &cases) {
+            if let rejection = try apply(records[index], transaction, now: now, &newest, &outcome, &cases) {
               refused = Refused(index: index, rejection: rejection)
             }
           } catch where error.code == .collision || error.code == .invalidID || error.code == .invalidValue {
@@ -125,8 +127,16 @@ final class Ingest {
       throw error
     }
     streamTime = newest
-    for event in cases where share.admit(event.user, event.item.rawValue) { if let ranks = quality.record(event) { outcome.ranks.append(ranks) } }
+    outcome.ranks = count(cases)
     return outcome
+  }
+
+  /// - Returns: the ranks of what could be scored.
+  private func count(_ cases: [PrequentialCase]) -> [(model: Int?, popularity: Int?)] {
+    var ranks: [(model: Int?, popularity: Int?)] = []
+    ranks.reserveCapacity(cases.count)
+    for event in cases where share.admit(event.user, event.item.rawValue) { if let rank = quality.record(event) { ranks.append(rank) } }
+    return ranks
   }
 
   private func apply(
@@ -162,7 +172,7 @@ final class Ingest {
     }
     var shown: [StoredItemNumber] = []
     for id in event.shown { if let item = try transaction.admitItem(id, at: event.time) { shown.append(item) } }
-    let before = try transaction.sequence(of: event.user)
+    try transaction.readInteractions(of: event.user, into: &own)
     let type = types[Int(event.type)]
     let interaction = StoredInteraction(item: item, type: type.code, time: event.time, value: event.value.map { Float($0) })
     let appended = try transaction.append(
@@ -174,17 +184,19 @@ final class Ingest {
         .timeTooLate, field: "time", "time is \(Timestamp.rfc3339(event.time)), too far behind the user's newest, \(Timestamp.rfc3339(newest))")
     case .appended(let sequence):
       outcome.interactions += 1
-      cases.append(try score(item, event.user, before, transaction))
+      cases.append(try score(item, event.user, transaction))
       try transaction.markStale(event.user, mark(sequence, record, time: event.time, due: now + debounce))
     }
     return nil
   }
 
-  private func score(
-    _ item: StoredItemNumber, _ user: String, _ before: UserSequence?, _ transaction: ReadTransaction
-  ) throws(StateStoreError) -> PrequentialCase {
-    let own = before?.interactions ?? []
-    let excluded = own.filter { excludes($0.type) }.map { Int32(bitPattern: $0.item.rawValue) }
+  private func score(_ item: StoredItemNumber, _ user: String, _ transaction: ReadTransaction) throws(StateStoreError) -> PrequentialCase {
+    var excluded: [Int32] = []
+    excluded.reserveCapacity(own.count)
+    for interaction in own where excludes(interaction.type) {
+      let item = Int32(bitPattern: interaction.item.rawValue)
+      if !excluded.contains(item) { excluded.append(item) }
+    }
     let pool = try transaction.pool(of: user)
     return PrequentialCase(
       user: user, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,

@@ -29,9 +29,11 @@ final class IngestService {
   private let deadLetters: DeadLetterProducer
   private var records: [IngestRecord] = []
   private var rejected: [(message: OwnedMessage, rejection: Rejection)] = []
-  /// The originals of `records` are not kept: a record that the state refuses is read from here by its place.
-  private var originals: [OwnedMessage] = []
+  /// What each of `records` came as: one that the state refuses is dead-lettered so.
+  private var originals = MessageLog()
   private var next: [TopicPartition: Int64] = [:]
+  /// Where the partition goes on that was read last; not in `next` yet.
+  private var reading: (partition: TopicPartition, next: Int64)?
   private var advisory: [TopicPartition: Int64] = [:]
   private var lastAdvisory = ContinuousClock.now
   private var consumed = 0
@@ -128,8 +130,9 @@ final class IngestService {
 
   private func decode(_ message: borrowing Message, _ topic: String, now: Int64) {
     consumed += 1
-    next[TopicPartition(topic, message.partition)] = message.offset + 1
-    let attributes = CloudEventAttributes(headers: message.headers.lazy.map { ($0.name, $0.value) })
+    note(topic, message.partition, next: message.offset + 1)
+    let headers = message.headers
+    let attributes = headers.isEmpty ? nil : CloudEventAttributes(headers: headers.lazy.map { ($0.name, $0.value) })
     if topic == settings.topics.interactions {
       let timestamp = message.timestamp?.milliseconds ?? now
       let decoded = message.withKey { key in
@@ -156,9 +159,21 @@ final class IngestService {
     }
   }
 
+  /// Messages come in runs of one partition.
+  private func note(_ topic: String, _ partition: Int32, next offset: Int64) {
+    if let reading, reading.partition.partition != partition || reading.partition.topic != topic { noteReading() }
+    if reading == nil { reading = (TopicPartition(topic, partition), offset) }
+    reading?.next = offset
+  }
+
+  private func noteReading() {
+    if let reading { next[reading.partition] = reading.next }
+    reading = nil
+  }
+
   private func take(_ event: IngestRecord.Event, _ message: borrowing Message, _ topic: String) {
     records.append(IngestRecord(event: event, topic: topic, partition: message.partition, offset: message.offset))
-    originals.append(message.copy())
+    originals.append(message, topic: topic)
   }
 
   /// Dead letters first, then the state with the offsets: a crash in between repeats dead letters, and loses nothing.
@@ -171,6 +186,7 @@ final class IngestService {
     while true {
       try sendDeadLetters(consumer)
       do {
+        noteReading()
         let offsets = next.map { PartitionOffset(topic: $0.key.topic, partition: $0.key.partition, next: $0.value) }
         let outcome = try ingest.apply(records, offsets: offsets, now: millisecondsSince1970())
         metrics.consumed(consumed, outcome, commit: .now - start)
@@ -187,7 +203,7 @@ final class IngestService {
     }
     for (partition, offset) in next { advisory[partition] = offset }
     records.removeAll(keepingCapacity: true)
-    originals.removeAll(keepingCapacity: true)
+    originals.removeAll()
     next.removeAll(keepingCapacity: true)
     consumed = 0
     onCommit()
@@ -257,6 +273,7 @@ final class IngestService {
       originals.removeAll()
       rejected.removeAll()
       next.removeAll()
+      reading = nil
       consumed = 0
     }
     if !lost {

@@ -13,7 +13,7 @@ struct PrequentialCase: Sendable {
   var poolRank: Int?
   /// False for a user without a pool: then the guests' list was theirs.
   var hadPool: Bool
-  /// Items that may not be recommended to the user; nil when the target is one of them, so that no list could hold it.
+  /// Items that may not be recommended to the user, each once; nil when the target is one of them, so that no list could hold it.
   var excluded: [Int32]?
 }
 
@@ -66,7 +66,7 @@ struct LiveQuality {
     var ranks: (model: Int?, popularity: Int?)?
     if let excluded = event.excluded {
       func rank(_ order: inout RecentPopularity) -> Int? {
-        order.count(of: item) > 0 ? order.rank(of: item, after: [], excluding: excluded[...]) : nil
+        order.count(of: item) > 0 ? order.rank(of: item, excludingDistinct: excluded) : nil
       }
       let popular = rank(&popularity)
       let model = event.hadPool ? event.poolRank : rank(&guests)

@@ -5,10 +5,18 @@ struct UserShare {
   /// Interactions among which a user may have the share.
   static let window = 10_000
 
-  private struct Pair: Hashable {
-    /// The id's hash: two users of one would share what each may have.
+  /// Hashes: two users of one would share what each may have, and two pairs.
+  private struct Admitted {
     var user: Int
-    var item: UInt32
+    var pair: Int
+
+    init(_ user: String, _ item: UInt32) {
+      var ofUser = Hasher()
+      ofUser.combine(user)
+      var ofPair = ofUser
+      ofPair.combine(item)
+      (self.user, pair) = (ofUser.finalize(), ofPair.finalize())
+    }
   }
 
   /// So many are always taken.
@@ -16,10 +24,10 @@ struct UserShare {
 
   private let share: Double
   private let window: Int
-  private var ring: [Pair] = []
+  private var ring: [Admitted] = []
   private var next = 0
-  private var users: [Int: Int] = [:]
-  private var pairs: [Pair: Int] = [:]
+  private var users = Counts()
+  private var pairs = Counts()
 
   /// - Parameter share: 1 bounds nobody.
   init(_ share: Double, window: Int = Self.window) {
@@ -30,21 +38,49 @@ struct UserShare {
   /// Takes one more interaction of the user with the item, unless they have their share.
   mutating func admit(_ user: String, _ item: UInt32) -> Bool {
     guard share < 1 else { return true }
-    let pair = Pair(user: user.hashValue, item: item)
-    let limit = max(Self.least, Int(share * Double(ring.count)), 3 * ring.count / max(1, users.count))
-    let pairLimit = max(1, limit / 100, 3 * ring.count / max(1, pairs.count))
-    guard users[pair.user, default: 0] < limit, pairs[pair, default: 0] < pairLimit else { return false }
-    pairs[pair, default: 0] += 1
-    users[pair.user, default: 0] += 1
+    let new = Admitted(user, item)
+    let limit = max(Self.least, Int(share * Double(ring.count)), 3 * ring.count / max(1, users.distinct))
+    let pairLimit = max(1, limit / 100, 3 * ring.count / max(1, pairs.distinct))
+    guard users.increment(new.user, below: limit) else { return false }
+    guard pairs.increment(new.pair, below: pairLimit) else {
+      users.decrement(new.user)
+      return false
+    }
     if ring.count < window {
-      ring.append(pair)
+      ring.append(new)
     } else {
-      let leaving = ring[next]
-      users[leaving.user] = users[leaving.user].flatMap { $0 > 1 ? $0 - 1 : nil }
-      pairs[leaving] = pairs[leaving].flatMap { $0 > 1 ? $0 - 1 : nil }
-      ring[next] = pair
+      users.decrement(ring[next].user)
+      pairs.decrement(ring[next].pair)
+      ring[next] = new
       next = next + 1 == window ? 0 : next + 1
     }
     return true
+  }
+}
+
+/// How often each key is there. What is there no more is swept out when it is most of the table: removing one by one costs several times as much.
+private struct Counts {
+  private var counts: [Int: Int] = [:]
+  private(set) var distinct = 0
+  private static var leastSwept: Int { 1_000 }
+
+  /// Counts the key once more, unless it is there `limit` times.
+  mutating func increment(_ key: Int, below limit: Int) -> Bool {
+    if counts.count > max(2 * distinct, Self.leastSwept) { counts = counts.filter { $0.value > 0 } }
+    return Self.increment(&counts[key, default: 0], &distinct, below: limit)
+  }
+
+  private static func increment(_ count: inout Int, _ distinct: inout Int, below limit: Int) -> Bool {
+    guard count < limit else { return false }
+    if count == 0 { distinct += 1 }
+    count += 1
+    return true
+  }
+
+  /// The key must be there.
+  mutating func decrement(_ key: Int) {
+    guard let place = counts.index(forKey: key) else { return }
+    counts.values[place] -= 1
+    if counts.values[place] == 0 { distinct -= 1 }
   }
 }

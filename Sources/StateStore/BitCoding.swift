@@ -14,6 +14,9 @@ struct BitWriter {
     self.unusedBits = unusedBits
   }
 
+  /// Makes room for so many bits more, and for a few beyond.
+  mutating func reserve(_ bits: Int) { bytes.reserveCapacity(bytes.count + bits / 8 + 16) }
+
   /// - Parameter width: in bits, up to 56; the value has no more.
   @inline(__always)
   mutating func append(_ value: UInt64, width: Int) {

@@ -60,7 +60,10 @@ struct ExactID: Hashable {
   }
 
   static func == (left: Self, right: Self) -> Bool {
-    left.string == right.string && left.string.utf8.elementsEqual(right.string.utf8)
+    let (left, right) = (left.string.utf8Span.span, right.string.utf8Span.span)
+    guard left.count == right.count else { return false }
+    for index in left.indices where left[index] != right[index] { return false }
+    return true
   }
 
   func hash(into hasher: inout Hasher) {

@@ -25,6 +25,7 @@ package struct PackedInteractions {
       return Entry(item: interaction.item, type: interaction.type, gap: UInt64(interaction.time - time), value: interaction.value)
     }
     (count, lastTime, layout) = (entries.count, time, Layout(entries))
+    bits.reserve(layout.mostBits(of: count))
     for entry in entries { layout.write(entry, to: &bits) }
   }
 
@@ -56,26 +57,32 @@ package struct PackedInteractions {
   }
 
   package func decoded() throws(StateStoreError) -> [Interaction] {
-    guard count > 0 else { return [] }
     var interactions: [Interaction] = []
     interactions.reserveCapacity(count)
-    var gaps: [UInt64] = []
-    gaps.reserveCapacity(count)
+    try decode(into: &interactions)
+    return interactions
+  }
+
+  /// Puts the interactions in place of what is in the array.
+  func decode(into interactions: inout [Interaction]) throws(StateStoreError) {
+    interactions.removeAll(keepingCapacity: true)
+    guard count > 0 else { return }
     var reader = BitReader(bits.bytes, from: start)
     for _ in 0..<count {
       let entry = try layout.read(&reader)
-      interactions.append(Interaction(item: entry.item, type: entry.type, time: lastTime, value: entry.value))
-      gaps.append(entry.gap)
+      guard let gap = Int64(exactly: entry.gap) else { throw RecordReader.damaged }
+      interactions.append(Interaction(item: entry.item, type: entry.type, time: gap, value: entry.value))
     }
     guard reader.position == bits.bytes.count * 8 - bits.unusedBits else { throw RecordReader.damaged }
+    // From the gaps to the times, the last of which is known.
     var time = lastTime
     for index in interactions.indices.reversed() {
+      let gap = interactions[index].time
       interactions[index].time = time
       guard index > 0 else { break }
-      guard gaps[index] <= UInt64(time + Self.maximumTime) else { throw RecordReader.damaged }
-      time -= Int64(gaps[index])
+      guard gap <= time + Self.maximumTime else { throw RecordReader.damaged }
+      time -= gap
     }
-    return interactions
   }
 
   /// Writes count, time of the last, layout and entries; to be the last field of a record.
@@ -83,11 +90,7 @@ package struct PackedInteractions {
     record.appendVarint(UInt64(count))
     guard count > 0 else { return }
     record.appendSigned(lastTime)
-    var header = BitWriter()
-    layout.write(to: &header)
-    header.append(UInt64(start & 7), width: 3)
-    header.append(UInt64(bits.unusedBits), width: 3)
-    record.append(contentsOf: header.bytes)
+    record.appendLittleEndian(layout.packed | UInt32(start & 7) << Layout.packedWidth | UInt32(bits.unusedBits) << (Layout.packedWidth + 3))
     record.append(contentsOf: bits.bytes[(start >> 3)...])
   }
 
@@ -100,10 +103,10 @@ package struct PackedInteractions {
     }
     lastTime = try reader.signed()
     guard lastTime.magnitude <= UInt64(Self.maximumTime) else { throw RecordReader.damaged }
-    var header = BitReader(Array(try reader.raw(4)))
-    layout = try Layout(from: &header)
-    start = reader.position * 8 + Int(try header.read(3))
-    let unusedBits = Int(try header.read(3))
+    let header = try reader.littleEndian(UInt32.self)
+    layout = try Layout(packed: header)
+    start = reader.position * 8 + Int(header >> Layout.packedWidth & 7)
+    let unusedBits = Int(header >> (Layout.packedWidth + 3))
     // So that a damaged count cannot ask for more memory than the record has.
     guard start < reader.bytes.count * 8 - unusedBits, count <= reader.bytes.count * 8 - start else { throw RecordReader.damaged }
     bits = BitWriter(reader.bytes, unusedBits: unusedBits)
@@ -146,7 +149,7 @@ package struct PackedInteractions {
       nameWidth = entries.reduce(0) { max($0, name($1).significantBits) }
       hasValues = entries.contains { $0.value != nil }
       isInSeconds = entries.allSatisfy { $0.gap % 1_000 == 0 }
-      var counts = [Int](repeating: 0, count: Self.widestGap + 1)
+      var counts = InlineArray<56, Int>(repeating: 0)
       for entry in entries { counts[shortWidth(inUnit(entry.gap))] += 1 }
       var (longer, longerBits, fewest) = (0, 0, Int.max)
       for width in counts.indices.reversed() {
@@ -163,6 +166,9 @@ package struct PackedInteractions {
 
     /// With how many bits a gap is not all ones.
     private func shortWidth(_ gap: UInt64) -> Int { (gap + 1).significantBits }
+
+    /// That so many entries take, if no gap is longer than most.
+    func mostBits(of count: Int) -> Int { count * (nameWidth + gapWidth + (hasValues ? 33 : 0)) }
 
     private var escape: UInt64 { 1 << UInt64(gapWidth) - 1 }
 
@@ -207,23 +213,23 @@ package struct PackedInteractions {
         gap: milliseconds.partialValue, value: value)
     }
 
-    /// In 26 bits.
-    func write(to bits: inout BitWriter) {
-      bits.append(UInt64(nameWidth), width: 6)
-      bits.append(typeCount - 1, width: 8)
-      bits.append(UInt64(gapWidth), width: Self.widthBits)
-      bits.append(hasValues ? 1 : 0, width: 1)
-      bits.append(isInSeconds ? 1 : 0, width: 1)
-      bits.append(UInt64(longGaps), width: 4)
+    /// From the lowest bit on: name's width (6), types less one (8), gap's width (6), values (1), seconds (1), long gaps (4).
+    var packed: UInt32 {
+      let widths = UInt32(nameWidth) | UInt32(typeCount - 1) << 6 | UInt32(gapWidth) << 14
+      return widths | (hasValues ? 1 : 0) << 20 | (isInSeconds ? 1 : 0) << 21 | UInt32(longGaps) << 22
     }
 
-    init(from bits: inout BitReader) throws(StateStoreError) {
-      nameWidth = Int(try bits.read(6))
-      typeCount = try bits.read(8) + 1
-      gapWidth = Int(try bits.read(Self.widthBits))
-      hasValues = try bits.read(1) == 1
-      isInSeconds = try bits.read(1) == 1
-      longGaps = Int(try bits.read(4))
+    /// Of ``packed``, in bits.
+    static let packedWidth: UInt32 = 26
+
+    /// - Parameter packed: what lies above ``packedWidth`` is not looked at.
+    init(packed: UInt32) throws(StateStoreError) {
+      nameWidth = Int(packed & 0x3F)
+      typeCount = UInt64(packed >> 6 & 0xFF) + 1
+      gapWidth = Int(packed >> 14 & 0x3F)
+      hasValues = packed >> 20 & 1 == 1
+      isInSeconds = packed >> 21 & 1 == 1
+      longGaps = Int(packed >> 22 & 0xF)
       guard nameWidth <= 40, gapWidth <= Self.widestGap else { throw RecordReader.damaged }
     }
   }

@@ -49,10 +49,22 @@ extension StaleMark {
   private static let version: UInt8 = 1
 
   package init(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) {
-    var reader = RecordReader(bytes)
-    try reader.version(Self.version)
-    try ExternalIDCoder.checkIdentity(user, key: key, from: &reader)
+    var reader = try Self.reader(bytes, user: user, key: key)
     try self.init(fields: &reader)
+  }
+
+  /// The record's due time alone.
+  static func dueTime(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) -> Int64 {
+    var reader = try reader(bytes, user: user, key: key)
+    return try reader.signed()
+  }
+
+  /// Of what comes behind the identity.
+  private static func reader(_ bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) -> RecordReader {
+    var reader = RecordReader(bytes)
+    try reader.version(version)
+    try ExternalIDCoder.checkIdentity(user, key: key, from: &reader)
+    return reader
   }
 
   static func withUser(_ bytes: [UInt8], key: [UInt8]) throws(StateStoreError) -> StaleUser {

@@ -326,6 +326,8 @@ struct WriterMemory: Sendable {
   }
 
   private(set) var items: [ExactID: Item] = [:]
+  /// How many users the last transaction saw.
+  var userCount = 0
   /// Code -> name; nil before it was read.
   var interactionTypes: [String]?
 

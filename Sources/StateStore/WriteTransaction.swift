@@ -9,6 +9,8 @@ public final class WriteTransaction: ReadTransaction {
   private final class User {
     let id: String
     let key: [UInt8]
+    /// The key's first bytes: most keys differ in them.
+    let keyPrefix: UInt128
     var sequence: SequenceRecord?
     var isLoaded = false
     var isChanged = false
@@ -17,6 +19,7 @@ public final class WriteTransaction: ReadTransaction {
     init(id: String, key: [UInt8]) {
       self.id = id
       self.key = key
+      keyPrefix = (0..<UInt128.bitWidth / 8).reduce(0) { $0 << 8 | UInt128($1 < key.count ? key[$1] : 0) }
     }
   }
 
@@ -34,24 +37,33 @@ public final class WriteTransaction: ReadTransaction {
   init(_ writer: LMDB.WriteTransaction, _ databases: Databases, _ options: StateStore.Options, _ memory: WriterMemory) {
     self.writer = writer
     self.memory = memory
+    users.reserveCapacity(memory.userCount)
     super.init(writer, databases, options)
   }
 
   override func settle() throws(StateStoreError) {
-    var changed = users.values.filter { $0.isChanged || $0.mark != nil }
-    changed.sort { $0.key.lexicographicallyPrecedes($1.key) }
-    for user in changed {
+    let changed = users.values.filter { $0.isChanged || $0.mark != nil }
+    var order = changed.indices.map { (prefix: changed[$0].keyPrefix, place: $0) }
+    order.sort { left, right in
+      left.prefix == right.prefix
+        ? changed[left.place].key.lexicographicallyPrecedes(changed[right.place].key) : left.prefix < right.prefix
+    }
+    let sequences = try orderedAccess(databases.sequences)
+    let marks = try orderedAccess(databases.stale)
+    for (_, place) in order {
+      let user = changed[place]
       if user.isChanged, let sequence = user.sequence {
         record.removeAll(keepingCapacity: true)
         sequence.encode(user: user.id, key: user.key, to: &record)
-        try put(databases.sequences, user.key, record)
+        try put(sequences, user.key, record)
         user.isChanged = false
       }
       if let mark = user.mark {
-        try store(mark, user)
+        try store(mark, user, marks)
         user.mark = nil
       }
     }
+    memory.userCount = users.count
     if let counters = currentCounters, counters != storedCounters {
       record.removeAll(keepingCapacity: true)
       counters.encode(to: &record)
@@ -79,6 +91,12 @@ public final class WriteTransaction: ReadTransaction {
 
   public override func sequence(of user: String) throws(StateStoreError) -> UserSequence? {
     try loaded(user).sequence.map { (sequence) throws(StateStoreError) in try sequence.decoded(user: user) }
+  }
+
+  /// Puts the user's last interactions in place of what is in the array.
+  public func readInteractions(of user: String, into interactions: inout [Interaction]) throws(StateStoreError) {
+    let user = try loaded(user)
+    if let packed = user.sequence?.interactions { try packed.decode(into: &interactions) } else { interactions.removeAll(keepingCapacity: true) }
   }
 
   /// Puts an interaction in its place in the user's sequence and appends it to the journal, with the interactions before it as context.
@@ -280,19 +298,18 @@ public final class WriteTransaction: ReadTransaction {
     return number
   }
 
-  private func store(_ mark: StaleMark, _ user: User) throws(StateStoreError) {
+  private func store(_ mark: StaleMark, _ user: User, _ marks: borrowing OrderedAccess) throws(StateStoreError) {
     var mark = mark
-    let before = try value(databases.stale, user.key)
-      .map { (bytes) throws(StateStoreError) in try StaleMark(bytes, user: user.id, key: user.key) }
-    if let before, before.dueTime <= mark.dueTime {
-      mark.dueTime = before.dueTime
+    let dueBefore = try value(marks, user.key).map { (bytes) throws(StateStoreError) in try StaleMark.dueTime(bytes, user: user.id, key: user.key) }
+    if let dueBefore, dueBefore <= mark.dueTime {
+      mark.dueTime = dueBefore
     } else {
-      if let before { try delete(databases.staleByDueTime, StaleMark.dueKey(before.dueTime, userKey: user.key)) }
+      if let dueBefore { try delete(databases.staleByDueTime, StaleMark.dueKey(dueBefore, userKey: user.key)) }
       try put(databases.staleByDueTime, StaleMark.dueKey(mark.dueTime, userKey: user.key), [])
     }
     record.removeAll(keepingCapacity: true)
     mark.encode(user: user.id, key: user.key, to: &record)
-    try put(databases.stale, user.key, record)
+    try put(marks, user.key, record)
   }
 
   private func removeMark(_ mark: StaleMark, key: [UInt8]) throws(StateStoreError) {
@@ -307,6 +324,18 @@ extension WriteTransaction {
     try lmdbCall { (writer) throws(LMDBError) in try writer.put(database, key, value, append: append) }
   }
 
+  private func orderedAccess(_ database: Database) throws(StateStoreError) -> OrderedAccess {
+    do throws(LMDBError) { return try writer.orderedAccess(database) } catch { throw StateStoreError(error) }
+  }
+
+  private func value(_ access: borrowing OrderedAccess, _ key: [UInt8]) throws(StateStoreError) -> [UInt8]? {
+    do throws(LMDBError) { return try access.bytes(key) } catch { throw StateStoreError(error) }
+  }
+
+  private func put(_ access: borrowing OrderedAccess, _ key: [UInt8], _ value: [UInt8]) throws(StateStoreError) {
+    do throws(LMDBError) { try access.put(key, value) } catch { throw noting(error) }
+  }
+
   func delete(_ database: Database, _ key: [UInt8]) throws(StateStoreError) {
     _ = try lmdbCall { (writer) throws(LMDBError) in try writer.delete(database, key) }
   }
@@ -315,11 +344,11 @@ extension WriteTransaction {
   private func lmdbCall<Result>(
     _ body: (LMDB.WriteTransaction) throws(LMDBError) -> Result
   ) throws(StateStoreError) -> Result {
-    do throws(LMDBError) {
-      return try body(writer)
-    } catch {
-      if error.code == .mapFull { isFull = true }
-      throw StateStoreError(error)
-    }
+    do throws(LMDBError) { return try body(writer) } catch { throw noting(error) }
+  }
+
+  private func noting(_ error: LMDBError) -> StateStoreError {
+    if error.code == .mapFull { isFull = true }
+    return StateStoreError(error)
   }
 }

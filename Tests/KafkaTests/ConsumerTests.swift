@@ -38,6 +38,31 @@ import TestSupport
     #expect(recording.messages.allSatisfy { $0.partition != 1 || $0.offset >= 10 })
   }
 
+  @Test func aLogKeepsMessagesWhole() async throws {
+    let broker = try await Broker.shared()
+    let topic = try broker.makeTopic("log")
+    let records = [
+      Record("a", "1", headers: [Header("h", "x"), Header("null", nil)]), Record("a", nil), Record(nil, "middle"), Record("", ""), Record("b", "last"),
+    ]
+    try produceAll(records, to: topic, bootstrapServers: broker.bootstrapServers)
+    let consumer = try Consumer(properties: broker.consumerProperties(group: uniqueName("g")))
+    defer { consumer.close(within: .seconds(5)) }
+    try consumer.assign([TopicPartition(topic, 0): .beginning])
+    var log = MessageLog()
+    var copies: [OwnedMessage] = []
+    try await waitUntil("all messages") {
+      _ = consumer.poll(maximumCount: 10, timeout: .milliseconds(20)) { message in
+        copies.append(message.copy())
+        log.append(message, topic: consumer.topics[message.topicIndex])
+      }
+      return copies.count == records.count
+    }
+    #expect(copies.indices.map { log[$0] } == copies)
+    log.remove(at: 2)
+    copies.remove(at: 2)
+    #expect(copies.indices.map { log[$0] } == copies)
+  }
+
   @Test func messagesCarryTopicTimeAndTombstones() async throws {
     let broker = try await Broker.shared()
     // The messages are years old.

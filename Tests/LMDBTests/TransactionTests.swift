@@ -107,6 +107,51 @@ struct TransactionTests {
     #expect(try scan() == [[1]])
   }
 
+  @Test func orderedAccessDoesWhatPlainCallsDo() throws {
+    var generator = SeededGenerator(seed: 5)
+    var expected: [[UInt8]: [UInt8]] = [:]
+    for round in 0..<6 as Range<UInt8> {
+      // Some hundred pages, in rising order and, at the end, in any.
+      let numbers = (0..<3_000).map { _ in UInt32(generator.below(20_000)) }
+      let keys = (round < 4 ? numbers.sorted() : numbers).map { number in (0..<4).map { UInt8(truncatingIfNeeded: number >> (24 - 8 * $0)) } }
+      try environment.write { (transaction) throws(LMDBError) in
+        let access = try transaction.orderedAccess(database)
+        for key in keys {
+          #expect(try access.bytes(key) == expected[key])
+          let value = [UInt8](repeating: round, count: generator.below(300))
+          try access.put(key, value)
+          expected[key] = value
+          // Others may change the database meanwhile.
+          if generator.below(50) == 0, let other = expected.keys.first {
+            try transaction.delete(database, other)
+            expected[other] = nil
+          }
+        }
+      }
+    }
+    var found: [[UInt8]: [UInt8]] = [:]
+    try environment.read { (transaction) throws(LMDBError) in
+      try transaction.scan(database) { key, value in
+        found[key.copied()] = value.copied()
+        return true
+      }
+    }
+    #expect(found == expected)
+  }
+
+  @Test func orderedAccessEndsWithItsTransaction() throws {
+    try environment.write { (transaction) throws(LMDBError) in
+      let access = try transaction.orderedAccess(database)
+      try access.put([1], [1])
+      transaction.abort()
+      do throws(LMDBError) {
+        try access.put([2], [2])
+        Issue.record("it went on")
+      } catch { #expect(error.code == .badTransaction) }
+    }
+    #expect(try scan() == [])
+  }
+
   @Test func aHandleThatOutlivesItsTransactionOnlyThrows() throws {
     var escaped: ReadTransaction?
     try environment.read { (transaction) throws(LMDBError) in escaped = transaction }

@@ -250,6 +250,14 @@ struct IngestTests {
     #expect(try scene.interact("w", "b").ranks.map { [$0.model, $0.popularity] } == [[1, 1]])
   }
 
+  @Test func anItemThatTheUserHasTwiceLeavesTheListOnce() throws {
+    let scene = try Scene(.small(folder))
+    for item in ["a", "b", "c"] { try scene.interact("v", item) }
+    for _ in 0..<2 { try scene.interact("u", "a") }
+    // Without a, b and c have one event each: ties count against it.
+    #expect(try scene.interact("u", "b").ranks.map(\.popularity) == [1])
+  }
+
   @Test func onlyTheConfiguredTypesExclude() throws {
     var settings = Settings.small(folder)
     settings.rules.excludeTypes = ["purchase"]

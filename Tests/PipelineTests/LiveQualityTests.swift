@@ -46,7 +46,7 @@ struct LiveQualityTests {
     var plain = Plain(window: 40, popularityWindow: 60, guestWindow: 110)
     for step in 0..<300 {
       let item = UInt32(random.below(25) * random.below(3) / 2)
-      let excluded = (0..<random.below(6)).map { _ in Int32(random.below(30)) }.filter { $0 != Int32(item) }
+      let excluded = Array(Set((0..<random.below(6)).map { _ in Int32(random.below(30)) }.filter { $0 != Int32(item) }))
       let hadPool = random.below(3) > 0
       let event = PrequentialCase(
         item: StoredItemNumber(rawValue: item), userInteractions: random.below(12), poolRank: hadPool && random.below(2) == 0 ? random.below(25) : nil,

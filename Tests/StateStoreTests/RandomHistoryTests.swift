@@ -144,6 +144,9 @@ struct RandomHistoryTests {
       try transaction.setOffset(offset)
     }
     #expect(try transaction.sequence(of: user)?.interactions ?? [] == model.users[user]?.interactions ?? [])
+    var interactions = [Interaction(9, time: 9)]
+    try transaction.readInteractions(of: user, into: &interactions)
+    #expect(interactions == model.users[user]?.interactions ?? [])
   }
 
   private func expect(_ store: StateStore, equals model: Model) throws {

@@ -77,7 +77,7 @@ public struct Popularity: Baseline {
   public mutating func observe(_ item: Int32, after context: ArraySlice<Int32> = []) { order.increment(item) }
 
   public mutating func rank(of target: Int32, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> Int? {
-    order.rank(of: target, excluding: excluded)
+    order.rank(of: target, excludingDistinct: Set(excluded))
   }
 
   public mutating func top(_ limit: Int, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> [Int32] {
@@ -123,7 +123,7 @@ public struct RecentPopularity: Baseline {
   }
 
   public mutating func rank(of target: Int32, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> Int? {
-    order.rank(of: target, excluding: excluded)
+    order.rank(of: target, excludingDistinct: Set(excluded))
   }
 
   public mutating func top(_ limit: Int, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> [Int32] {
@@ -131,16 +131,21 @@ public struct RecentPopularity: Baseline {
     return top(limit) { !excluded.contains($0) }
   }
 
+  /// The target's rank among what is not excluded; nil for one that is.
+  ///
+  /// - Parameter excluded: no item twice.
+  public func rank(of target: Int32, excludingDistinct excluded: [Int32]) -> Int? { order.rank(of: target, excludingDistinct: excluded) }
+
   /// The first items that are allowed, only such as stand in the window.
   public func top(_ limit: Int, where isAllowed: (Int32) -> Bool) -> [Int32] { order.top(limit, where: isAllowed) }
 }
 
 extension CountOrder {
-  func rank(of target: Int32, excluding excluded: ArraySlice<Int32>) -> Int? {
+  func rank(of target: Int32, excludingDistinct excluded: some Sequence<Int32>) -> Int? {
     let count = count(of: target)
     var before = itemCount(withAtLeast: count)
     if target < itemCount { before -= 1 }
-    for item in Set(excluded) {
+    for item in excluded {
       if item == target { return nil }
       if item < itemCount, counts[Int(item)] >= count { before -= 1 }
     }
