@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Logging
 import ServiceLifecycle
+import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(2)))
@@ -381,7 +382,8 @@ struct AdminLimitsTests {
       #expect(await silent.isClosed)
       #expect(await halfHead.isClosed)
       #expect(await halfBody.isClosed)
-      #expect(await client.get("/healthz").status == 200)
+      // On a busy machine a client of its own may be too slow for it once.
+      try await waitUntil("the next is answered") { await client.get("/healthz").status == 200 }
     }
   }
 
@@ -395,7 +397,7 @@ struct AdminLimitsTests {
   }
 
   @Test func nonsenseIsABadRequestAndTheServerGoesOn() async throws {
-    try await withServer(limits: limits { $0.idleTime = .seconds(1) }) { client in
+    try await withServer(limits: limits { $0.idleTime = .seconds(5) }) { client in
       for nonsense in ["\u{0}\u{1}\u{2}\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let answer = HTTPClient.parse(await client.exchange([nonsense]).received)
         #expect(answer.status == 400 || answer.status == 0 || answer.status == 421)

@@ -132,7 +132,10 @@ extension DaemonProcessTests {
     }
 
     @Test func aStoreAtItsMaximumStandsStillAndGoesOnWithALargerOne() async throws {
-      let installation = try await installation(["store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(2 << 20)"])
+      let installation = try await installation([
+        // Some batches have a place.
+        "store.map_size_bytes": "\(1 << 20)", "store.max_bytes": "\(2 << 20)", "store.commit_max_events": "5000",
+      ])
       var daemon = try await installation.startAndWait()
       try installation.produce(views(0..<60_000, users: 10_000), to: "interactions")
       try await waitUntil("it stands still; \(daemon.standardError.suffix(1000))") {
