@@ -145,14 +145,20 @@ public struct MessageLog: Sendable {
 
   public init() {}
 
-  /// - Parameter topic: the message's, as `Consumer.topics` has it.
-  public mutating func append(_ message: borrowing Message, topic: String) {
+  /// Bytes of keys and values.
+  public var byteCount: Int { bytes.count }
+
+  /// - Parameters:
+  ///   - headers: the message's, which parses them whenever it is asked.
+  ///   - topic: the message's, as `Consumer.topics` has it.
+  /// - Returns: the message's place.
+  public mutating func append(_ message: borrowing Message, headers: [Header], topic: String) -> Int {
     let key = append(message.keyBytes)
     let value = append(message.valueBytes)
     entries.append(
       Entry(
-        topic: topic, partition: message.partition, offset: message.offset, timestamp: message.timestamp, key: key, value: value,
-        headers: message.headers))
+        topic: topic, partition: message.partition, offset: message.offset, timestamp: message.timestamp, key: key, value: value, headers: headers))
+    return entries.count - 1
   }
 
   private mutating func append(_ field: UnsafeRawBufferPointer?) -> Range<Int>? {
@@ -167,8 +173,6 @@ public struct MessageLog: Sendable {
       topic: entry.topic, partition: entry.partition, offset: entry.offset, timestamp: entry.timestamp, key: entry.key.map { Array(bytes[$0]) },
       value: entry.value.map { Array(bytes[$0]) }, headers: entry.headers)
   }
-
-  public mutating func remove(at index: Int) { entries.remove(at: index) }
 
   /// Keeps the room for as many again.
   public mutating func removeAll() {

@@ -224,7 +224,7 @@ struct Cursor: ~Copyable {
   func seek(to target: [UInt8]) throws(LMDBError) -> Bool {
     let status = target.withUnsafeBufferPointer { bytes in
       storage[0] = MDB_val(bytes)
-      return mdb_cursor_get(handle, storage, storage + 1, MDB_SET)
+      return mdb_cursor_get(handle, storage, storage + 1, MDB_SET_KEY)
     }
     if status == MDB_NOTFOUND { return false }
     try check(status, "reading")

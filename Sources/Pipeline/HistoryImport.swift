@@ -90,11 +90,10 @@ public final class HistoryImport {
       let records = interactions.map { IngestRecord(event: .interaction($0), topic: topic, partition: -1, offset: -1) }
       _ = try ingest.apply(records, offsets: [], now: millisecondsSince1970())
       try learning.trimJournal(before: nextJournalSequence())
-    } catch let error as Ingest.Refused {
-      let (user, item) = (interactions[error.index].user.prefix(80), interactions[error.index].item.prefix(80))
-      throw PipelineError(.storage, "the interaction of user \"\(user)\" with item \"\(item)\": \(error.rejection.message)")
     } catch {
-      throw PipelineError(error)
+      guard let refused = (error as? Ingest.Refused)?.records.first else { throw PipelineError(error) }
+      let (user, item) = (interactions[refused.index].user.prefix(80), interactions[refused.index].item.prefix(80))
+      throw PipelineError(.storage, "the interaction of user \"\(user)\" with item \"\(item)\": \(refused.rejection.message)")
     }
   }
 

@@ -34,10 +34,9 @@ final class Ingest {
     var ranks: [(model: Int?, popularity: Int?)] = []
   }
 
-  /// A record that can't be placed: nothing of its batch was written.
+  /// Records that can't be placed, by their places, which rise: nothing of their batch was written. There may be more behind the last.
   struct Refused: Error {
-    var index: Int
-    var rejection: Rejection
+    var records: [(index: Int, rejection: Rejection)]
   }
 
   private let store: StateStore
@@ -95,35 +94,35 @@ final class Ingest {
   /// Commits a batch whole, with the offsets that it reaches.
   ///
   /// - Parameter now: milliseconds since 1970, for the debounce.
-  /// - Throws: ``Refused`` for a record that the state can't hold, such as one that lies too far behind its user's newest (dead-letter it
+  /// - Throws: ``Refused`` for records that the state can't hold, such as those that lie too far behind their user's newest (dead-letter them
   ///   and apply the others); ``StateStoreError``. In both cases nothing was written.
   func apply(_ records: [IngestRecord], offsets: [PartitionOffset], now: Int64) throws -> Outcome {
     var outcome = Outcome()
     var cases: [PrequentialCase] = []
     var newest = streamTime
-    var refused: Refused?
+    var refused = Refused(records: [])
     do {
       try store.write { (transaction) throws(StateStoreError) in
         // It may run again when the map grows.
         outcome = Outcome()
         cases.removeAll(keepingCapacity: true)
-        refused = nil
+        refused.records.removeAll()
         for index in records.indices {
           do throws(StateStoreError) {
-            if let rejection = try apply(records[index], transaction, now: now, &newest, &outcome, &cases) {
-              refused = Refused(index: index, rejection: rejection)
-            }
+            // What comes too late changes nothing for the others: all such are found at once.
+            if let rejection = try apply(records[index], transaction, now: now, &newest, &outcome, &cases) { refused.records.append((index, rejection)) }
           } catch where error.code == .collision || error.code == .invalidID || error.code == .invalidValue {
             let reason: Rejection.Reason = error.code == .collision ? .idCollision : .outOfRange
-            refused = Refused(index: index, rejection: Rejection(reason, error.message))
+            refused.records.append((index, Rejection(reason, error.message)))
+            break
           }
-          if refused != nil { throw StateStoreError(.invalidValue, "a record is refused") }
         }
+        guard refused.records.isEmpty else { throw StateStoreError(.invalidValue, "records are refused") }
         if let retention { try transaction.releaseItems(unusedSince: newest - retention, limit: Self.releasedTogether) }
         for offset in offsets { try transaction.setOffset(offset) }
       }
     } catch {
-      if let refused { throw refused }
+      if !refused.records.isEmpty { throw refused }
       throw error
     }
     streamTime = newest
@@ -193,9 +192,12 @@ final class Ingest {
   private func score(_ item: StoredItemNumber, _ user: String, _ transaction: ReadTransaction) throws(StateStoreError) -> PrequentialCase {
     var excluded: [Int32] = []
     excluded.reserveCapacity(own.count)
-    for interaction in own where excludes(interaction.type) {
-      let item = Int32(bitPattern: interaction.item.rawValue)
-      if !excluded.contains(item) { excluded.append(item) }
+    for interaction in own where excludes(interaction.type) { excluded.append(Int32(bitPattern: interaction.item.rawValue)) }
+    excluded.sort()
+    var last: Int32?
+    excluded.removeAll { item in
+      defer { last = item }
+      return item == last
     }
     let pool = try transaction.pool(of: user)
     return PrequentialCase(

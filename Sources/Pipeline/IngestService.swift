@@ -29,8 +29,10 @@ final class IngestService {
   private let deadLetters: DeadLetterProducer
   private var records: [IngestRecord] = []
   private var rejected: [(message: OwnedMessage, rejection: Rejection)] = []
-  /// What each of `records` came as: one that the state refuses is dead-lettered so.
+  /// The messages that `records` came in: what the state refuses is dead-lettered as it came.
   private var originals = MessageLog()
+  /// Of each of `records` the place of its message in `originals`.
+  private var origins: [Int] = []
   private var next: [TopicPartition: Int64] = [:]
   /// Where the partition goes on that was read last; not in `next` yet.
   private var reading: (partition: TopicPartition, next: Int64)?
@@ -85,7 +87,7 @@ final class IngestService {
       let interval = settings.store.commitInterval
       take(consumer, timeout: .milliseconds(100))
       // Commits are spaced by the interval, so that a trickle of events does not become a stream of fsyncs.
-      while consumed < settings.store.commitMaxEvents, !isStopping(), consumed > 0, ContinuousClock.now - lastCommit < interval {
+      while !isFull, !isStopping(), consumed > 0, ContinuousClock.now - lastCommit < interval {
         take(consumer, timeout: interval - (ContinuousClock.now - lastCommit))
       }
       do {
@@ -104,12 +106,20 @@ final class IngestService {
     if let failure { throw failure }
   }
 
+  private var isFull: Bool {
+    max(consumed, records.count) >= settings.store.commitMaxEvents || originals.byteCount >= Self.batchBytes
+  }
+
   private func take(_ consumer: Consumer, timeout: Duration) {
     let topics = consumer.topics
     let now = millisecondsSince1970()
     let result = consumer.poll(
-      maximumCount: max(1, settings.store.commitMaxEvents - consumed), maximumBytes: Self.batchBytes, timeout: timeout
+      maximumCount: max(1, settings.store.commitMaxEvents - consumed), maximumBytes: max(1, Self.batchBytes - originals.byteCount), timeout: timeout
     ) { message in decode(message, topics[message.topicIndex], now: now) }
+    note(result, of: consumer)
+  }
+
+  private func note(_ result: PollResult, of consumer: Consumer) {
     for gap in result.outOfRange {
       metrics.offsetOutOfRange()
       logger.error(
@@ -141,9 +151,9 @@ final class IngestService {
         }
       }
       switch decoded {
-      case .interaction(let interaction): take(.interaction(interaction), message, topic)
-      case .interactions(let interactions): for interaction in interactions { take(.interaction(interaction), message, topic) }
-      case .forget(let user): take(.forget(user: user), message, topic)
+      case .interaction(let interaction): take(CollectionOfOne(.interaction(interaction)), message, headers, topic)
+      case .interactions(let interactions): take(interactions.lazy.map { .interaction($0) }, message, headers, topic)
+      case .forget(let user): take(CollectionOfOne(.forget(user: user)), message, headers, topic)
       case .ignored: break
       case .rejected(let rejection): rejected.append((message.copy(), rejection))
       }
@@ -152,8 +162,8 @@ final class IngestService {
         message.withValue { value in items.decode(value: value, key: key, attributes: attributes) }
       }
       switch decoded {
-      case .description(let description): take(.describe(description), message, topic)
-      case .retire(let item): take(.retire(item: item), message, topic)
+      case .description(let description): take(CollectionOfOne(.describe(description)), message, headers, topic)
+      case .retire(let item): take(CollectionOfOne(.retire(item: item)), message, headers, topic)
       case .rejected(let rejection): rejected.append((message.copy(), rejection))
       }
     }
@@ -161,9 +171,12 @@ final class IngestService {
 
   /// Messages come in runs of one partition.
   private func note(_ topic: String, _ partition: Int32, next offset: Int64) {
-    if let reading, reading.partition.partition != partition || reading.partition.topic != topic { noteReading() }
-    if reading == nil { reading = (TopicPartition(topic, partition), offset) }
-    reading?.next = offset
+    if let reading, reading.partition.partition == partition, reading.partition.topic == topic {
+      self.reading?.next = offset
+    } else {
+      noteReading()
+      reading = (TopicPartition(topic, partition), offset)
+    }
   }
 
   private func noteReading() {
@@ -171,9 +184,12 @@ final class IngestService {
     reading = nil
   }
 
-  private func take(_ event: IngestRecord.Event, _ message: borrowing Message, _ topic: String) {
-    records.append(IngestRecord(event: event, topic: topic, partition: message.partition, offset: message.offset))
-    originals.append(message, topic: topic)
+  private func take(_ events: some Sequence<IngestRecord.Event>, _ message: borrowing Message, _ headers: [Header], _ topic: String) {
+    let origin = originals.append(message, headers: headers, topic: topic)
+    for event in events {
+      records.append(IngestRecord(event: event, topic: topic, partition: message.partition, offset: message.offset))
+      origins.append(origin)
+    }
   }
 
   /// Dead letters first, then the state with the offsets: a crash in between repeats dead letters, and loses nothing.
@@ -184,6 +200,7 @@ final class IngestService {
     guard consumed > 0 else { return false }
     let start = ContinuousClock.now
     while true {
+      heartbeat.beat()
       try sendDeadLetters(consumer)
       do {
         noteReading()
@@ -194,20 +211,28 @@ final class IngestService {
         onRanks(outcome.ranks)
         break
       } catch let refused as Ingest.Refused {
-        rejected.append((originals[refused.index], refused.rejection))
-        records.remove(at: refused.index)
-        originals.remove(at: refused.index)
+        for (index, rejection) in refused.records { rejected.append((originals[origins[index]], rejection)) }
+        leaveOut(refused.records.map(\.index))
       } catch let error as StateStoreError where error.isOutOfRoom {
         try wait(consumer, because: "the store has no room: \(error)")
       }
     }
     for (partition, offset) in next { advisory[partition] = offset }
     records.removeAll(keepingCapacity: true)
+    origins.removeAll(keepingCapacity: true)
     originals.removeAll()
     next.removeAll(keepingCapacity: true)
     consumed = 0
     onCommit()
     return true
+  }
+
+  /// - Parameter places: of records; they rise.
+  private func leaveOut(_ places: [Int]) {
+    let refused = Set(places)
+    let kept = records.indices.filter { !refused.contains($0) }
+    records = kept.map { records[$0] }
+    origins = kept.map { origins[$0] }
   }
 
   private func sendDeadLetters(_ consumer: Consumer?) throws {
@@ -234,7 +259,11 @@ final class IngestService {
     try consumer.pause(consumer.assignment)
     let until = ContinuousClock.now + .seconds(1)
     while ContinuousClock.now < until, !isStopping() {
-      _ = consumer.poll(maximumCount: 1, timeout: .milliseconds(100)) { decode($0, consumer.topics[$0.topicIndex], now: millisecondsSince1970()) }
+      let result = consumer.poll(maximumCount: 1, timeout: .milliseconds(100)) {
+        decode($0, consumer.topics[$0.topicIndex], now: millisecondsSince1970())
+      }
+      note(result, of: consumer)
+      if let failure { throw failure }
     }
     try consumer.resume(consumer.assignment)
   }
@@ -270,6 +299,7 @@ final class IngestService {
       // Nothing was written, so nothing is lost: the records are read again from the stored offsets.
       logger.warning("what was in hand at a revocation is left to be read again", metadata: ["error": "\(error)"])
       records.removeAll()
+      origins.removeAll()
       originals.removeAll()
       rejected.removeAll()
       next.removeAll()

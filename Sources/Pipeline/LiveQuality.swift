@@ -65,11 +65,11 @@ struct LiveQuality {
     let item = Int32(bitPattern: event.item.rawValue)
     var ranks: (model: Int?, popularity: Int?)?
     if let excluded = event.excluded {
-      func rank(_ order: inout RecentPopularity) -> Int? {
+      func rank(_ order: RecentPopularity) -> Int? {
         order.count(of: item) > 0 ? order.rank(of: item, excludingDistinct: excluded) : nil
       }
-      let popular = rank(&popularity)
-      let model = event.hadPool ? event.poolRank : rank(&guests)
+      let popular = rank(popularity)
+      let model = event.hadPool ? event.poolRank : rank(guests)
       all.record(model: model, popularity: popular)
       if event.hadPool { poolHits.record(rank: event.poolRank.map { _ in 0 }) }
       if events(of: event.item) <= Self.newUntil { newItems.record(model: model, popularity: popular) }

@@ -79,7 +79,7 @@ private struct Counts {
 
   /// The key must be there.
   mutating func decrement(_ key: Int) {
-    guard let place = counts.index(forKey: key) else { return }
+    guard let place = counts.index(forKey: key), counts.values[place] > 0 else { preconditionFailure("what leaves was not counted") }
     counts.values[place] -= 1
     if counts.values[place] == 0 { distinct -= 1 }
   }

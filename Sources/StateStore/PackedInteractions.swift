@@ -25,7 +25,7 @@ package struct PackedInteractions {
       return Entry(item: interaction.item, type: interaction.type, gap: UInt64(interaction.time - time), value: interaction.value)
     }
     (count, lastTime, layout) = (entries.count, time, Layout(entries))
-    bits.reserve(layout.mostBits(of: count))
+    bits.reserve(layout.usualBits(of: count))
     for entry in entries { layout.write(entry, to: &bits) }
   }
 
@@ -149,6 +149,7 @@ package struct PackedInteractions {
       nameWidth = entries.reduce(0) { max($0, name($1).significantBits) }
       hasValues = entries.contains { $0.value != nil }
       isInSeconds = entries.allSatisfy { $0.gap % 1_000 == 0 }
+      // 0 … widestGap.
       var counts = InlineArray<56, Int>(repeating: 0)
       for entry in entries { counts[shortWidth(inUnit(entry.gap))] += 1 }
       var (longer, longerBits, fewest) = (0, 0, Int.max)
@@ -167,8 +168,8 @@ package struct PackedInteractions {
     /// With how many bits a gap is not all ones.
     private func shortWidth(_ gap: UInt64) -> Int { (gap + 1).significantBits }
 
-    /// That so many entries take, if no gap is longer than most.
-    func mostBits(of count: Int) -> Int { count * (nameWidth + gapWidth + (hasValues ? 33 : 0)) }
+    /// That so many entries take without longer gaps.
+    func usualBits(of count: Int) -> Int { count * (nameWidth + gapWidth + (hasValues ? 33 : 0)) }
 
     private var escape: UInt64 { 1 << UInt64(gapWidth) - 1 }
 

@@ -314,7 +314,7 @@ public final class StateStore: Sendable {
   }
 }
 
-/// What stays true from one write transaction to the next: numbers and codes are never taken back once they are stored.
+/// What one write transaction hands on to the next. Numbers and codes stay true: they are never taken back once they are stored.
 struct WriterMemory: Sendable {
   /// Beyond this many ids the table starts anew, so that junk ids cannot fill the memory.
   static let maximumIDs = 1 << 18
@@ -326,7 +326,7 @@ struct WriterMemory: Sendable {
   }
 
   private(set) var items: [ExactID: Item] = [:]
-  /// How many users the last transaction saw.
+  /// How many users the last transaction saw that saw any: as much room may be needed again.
   var userCount = 0
   /// Code -> name; nil before it was read.
   var interactionTypes: [String]?

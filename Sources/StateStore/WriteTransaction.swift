@@ -37,12 +37,23 @@ public final class WriteTransaction: ReadTransaction {
   init(_ writer: LMDB.WriteTransaction, _ databases: Databases, _ options: StateStore.Options, _ memory: WriterMemory) {
     self.writer = writer
     self.memory = memory
-    users.reserveCapacity(memory.userCount)
     super.init(writer, databases, options)
   }
 
   override func settle() throws(StateStoreError) {
-    let changed = users.values.filter { $0.isChanged || $0.mark != nil }
+    try putUsers(users.values.filter { $0.isChanged || $0.mark != nil })
+    if !users.isEmpty { memory.userCount = users.count }
+    if let counters = currentCounters, counters != storedCounters {
+      record.removeAll(keepingCapacity: true)
+      counters.encode(to: &record)
+      try put(databases.meta, MetaKey.counters, record)
+      storedCounters = counters
+    }
+  }
+
+  /// In the order of their keys.
+  private func putUsers(_ changed: [User]) throws(StateStoreError) {
+    guard !changed.isEmpty else { return }
     var order = changed.indices.map { (prefix: changed[$0].keyPrefix, place: $0) }
     order.sort { left, right in
       left.prefix == right.prefix
@@ -62,13 +73,6 @@ public final class WriteTransaction: ReadTransaction {
         try store(mark, user, marks)
         user.mark = nil
       }
-    }
-    memory.userCount = users.count
-    if let counters = currentCounters, counters != storedCounters {
-      record.removeAll(keepingCapacity: true)
-      counters.encode(to: &record)
-      try put(databases.meta, MetaKey.counters, record)
-      storedCounters = counters
     }
   }
 
@@ -237,7 +241,8 @@ public final class WriteTransaction: ReadTransaction {
     user.mark = nil
     user.isChanged = false
     user.sequence = nil
-    if let mark = try staleMark(of: id) { try removeMark(mark, key: user.key) }
+    // What the transaction holds back of others is not looked at here.
+    if let bytes = try value(databases.stale, user.key) { try removeMark(try StaleMark(bytes, user: id, key: user.key), key: user.key) }
     var counters = try self.counters()
     counters.revisionFloor = max(counters.revisionFloor, try revision(of: id))
     currentCounters = counters
@@ -271,6 +276,7 @@ public final class WriteTransaction: ReadTransaction {
       return user
     }
     let user = User(id: id, key: try coder.key(id))
+    if users.isEmpty { users.reserveCapacity(memory.userCount) }
     users[exact] = user
     lastUser = user
     return user

@@ -53,14 +53,14 @@ import TestSupport
     try await waitUntil("all messages") {
       _ = consumer.poll(maximumCount: 10, timeout: .milliseconds(20)) { message in
         copies.append(message.copy())
-        log.append(message, topic: consumer.topics[message.topicIndex])
+        #expect(log.append(message, headers: message.headers, topic: consumer.topics[message.topicIndex]) == copies.count - 1)
       }
       return copies.count == records.count
     }
     #expect(copies.indices.map { log[$0] } == copies)
-    log.remove(at: 2)
-    copies.remove(at: 2)
-    #expect(copies.indices.map { log[$0] } == copies)
+    #expect(log.byteCount == records.reduce(0) { $0 + ($1.key?.count ?? 0) + ($1.value?.count ?? 0) })
+    log.removeAll()
+    #expect(log.byteCount == 0)
   }
 
   @Test func messagesCarryTopicTimeAndTombstones() async throws {

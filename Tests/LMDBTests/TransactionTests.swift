@@ -122,7 +122,8 @@ struct TransactionTests {
           try access.put(key, value)
           expected[key] = value
           // Others may change the database meanwhile.
-          if generator.below(50) == 0, let other = expected.keys.first {
+          if generator.below(50) == 0 {
+            let other = keys[generator.below(keys.count)]
             try transaction.delete(database, other)
             expected[other] = nil
           }

@@ -157,7 +157,7 @@ struct IngestTests {
 
   struct Missing: Error {}
 
-  @Test func aRecordThatIsTooLateIsRefusedAndNothingOfItsBatchIsWritten() throws {
+  @Test func recordsThatAreTooLateAreRefusedTogetherAndNothingOfTheirBatchIsWritten() throws {
     var settings = Settings.small(folder)
     settings.events.maxLate = .seconds(10)
     let scene = try Scene(settings)
@@ -166,10 +166,12 @@ struct IngestTests {
     let batch = [
       scene.stream.interaction("v", "new item", time: 200_000), scene.stream.record(.retire(item: "a")),
       scene.stream.interaction("u", "b", time: 89_999), scene.stream.interaction("u", "c", time: 101_000),
+      // Behind the one before, which is of the same batch.
+      scene.stream.interaction("u", "b", time: 90_999),
     ]
     let refused = #expect(throws: Ingest.Refused.self) { try scene.apply(batch) }
-    #expect(refused?.index == 2)
-    #expect(refused?.rejection.reason == .timeTooLate)
+    #expect(refused?.records.map(\.index) == [2, 4])
+    #expect(refused?.records.allSatisfy { $0.rejection.reason == .timeTooLate } == true)
     #expect(try scene.store.digest() == before.0)
     #expect(try scene.store.journal() == before.1)
     #expect(try scene.store.position() == before.2)
@@ -196,7 +198,7 @@ struct IngestTests {
     let scene = try Scene(.small(folder))
     for record in [scene.stream.interaction(id, "a", time: 1), scene.stream.interaction("u", id, time: 1), scene.stream.record(.retire(item: id)), scene.stream.interaction("u", "a", time: 1, shown: [id])] {
       let refused = #expect(throws: Ingest.Refused.self) { try scene.apply([scene.stream.interaction("u", "a", time: 1), record]) }
-      #expect(refused?.index == 1)
+      #expect(refused?.records.map(\.index) == [1])
     }
     #expect(try scene.store.journal().isEmpty)
   }
@@ -248,6 +250,25 @@ struct IngestTests {
     #expect(try scene.interact("u", "a").ranks.isEmpty, "no list could hold what the user already has")
     // Without a pool the popular list was theirs.
     #expect(try scene.interact("w", "b").ranks.map { [$0.model, $0.popularity] } == [[1, 1]])
+  }
+
+  @Test func behindARecordOfNobodyThoseThatAreTooLateAreFoundNextTime() throws {
+    var settings = Settings.small(folder)
+    settings.events.maxLate = .seconds(10)
+    let scene = try Scene(settings)
+    try scene.apply([scene.stream.interaction("u", "a", time: 100_000)])
+    var batch = [
+      scene.stream.interaction("u", "a", time: 1), scene.stream.interaction("", "a", time: 2), scene.stream.interaction("u", "a", time: 3),
+      scene.stream.interaction("u", "b", time: 100_001),
+    ]
+    let first = #expect(throws: Ingest.Refused.self) { try scene.apply(batch) }
+    #expect(first?.records.map(\.index) == [0, 1])
+    #expect(first?.records.last?.rejection.reason == .outOfRange)
+    batch.removeFirst(2)
+    let second = #expect(throws: Ingest.Refused.self) { try scene.apply(batch) }
+    #expect(second?.records.map(\.index) == [0])
+    batch.removeFirst()
+    #expect(try scene.apply(batch).interactions == 1)
   }
 
   @Test func anItemThatTheUserHasTwiceLeavesTheListOnce() throws {

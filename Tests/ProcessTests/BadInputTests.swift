@@ -85,6 +85,26 @@ extension DaemonProcessTests {
       Bad(.outOfRange, "price", #"{"item": "i-1", "price": -1}"#, topic: "items"),
     ]
 
+    @Test func anOldDumpThatIsSentAgainHoldsNothingUp() async throws {
+      let installation = try Installation(bootstrapServers: try await Broker.shared().bootstrapServers)
+      let daemon = try await installation.startAndWait()
+      func record(_ user: Int, time: Int64) -> Record {
+        Record(Events.Interaction(user: "u-\(user)", item: "i-1", type: 0, time: time), type: "view")
+      }
+      let (now, old) = (1_700_000_000_000 as Int64, 1_600_000_000_000 as Int64)
+      try installation.produce((0..<40).map { record($0, time: now) }, to: "interactions")
+      try await installation.waitUntilSettled()
+      // Among them some that are not too late.
+      let dump = (0..<20_000).map { record($0 % 40, time: ($0 % 100 == 0 ? now : old) + 1 + Int64($0)) }
+      try installation.produce(dump, to: "interactions")
+      try await installation.waitUntilSettled()
+      #expect(try installation.deadLetters().count == 19_800)
+      #expect(installation.metric("rodpod_ingest_interactions_total") == 240)
+      daemon.send(SIGTERM)
+      #expect(try await daemon.exitCode() == 0)
+      #expect(daemon.loggedErrors == [])
+    }
+
     @Test func whatIsNotAcceptedGoesWholeToTheDeadLettersAndTheRestCounts() async throws {
       let installation = try Installation(
         bootstrapServers: try await Broker.shared().bootstrapServers,

@@ -77,7 +77,7 @@ public struct Popularity: Baseline {
   public mutating func observe(_ item: Int32, after context: ArraySlice<Int32> = []) { order.increment(item) }
 
   public mutating func rank(of target: Int32, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> Int? {
-    order.rank(of: target, excludingDistinct: Set(excluded))
+    order.rank(of: target, excluding: excluded)
   }
 
   public mutating func top(_ limit: Int, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> [Int32] {
@@ -123,7 +123,7 @@ public struct RecentPopularity: Baseline {
   }
 
   public mutating func rank(of target: Int32, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> Int? {
-    order.rank(of: target, excludingDistinct: Set(excluded))
+    order.rank(of: target, excluding: excluded)
   }
 
   public mutating func top(_ limit: Int, after context: ArraySlice<Int32>, excluding excluded: ArraySlice<Int32>) -> [Int32] {
@@ -141,6 +141,8 @@ public struct RecentPopularity: Baseline {
 }
 
 extension CountOrder {
+  func rank(of target: Int32, excluding excluded: ArraySlice<Int32>) -> Int? { rank(of: target, excludingDistinct: Set(excluded)) }
+
   func rank(of target: Int32, excludingDistinct excluded: some Sequence<Int32>) -> Int? {
     let count = count(of: target)
     var before = itemCount(withAtLeast: count)
