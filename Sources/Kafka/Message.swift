@@ -145,9 +145,6 @@ public struct MessageLog: Sendable {
 
   public init() {}
 
-  /// Bytes of keys and values.
-  public var byteCount: Int { bytes.count }
-
   /// - Parameters:
   ///   - headers: the message's, which parses them whenever it is asked.
   ///   - topic: the message's, as `Consumer.topics` has it.

@@ -109,7 +109,7 @@ final class Ingest {
         refused.records.removeAll()
         for index in records.indices {
           do throws(StateStoreError) {
-            // What comes too late changes nothing for the others: all such are found at once.
+            // What comes too late, or has no place in the catalogue, changes nothing for the others: all such are found at once.
             if let rejection = try apply(records[index], transaction, now: now, &newest, &outcome, &cases) { refused.records.append((index, rejection)) }
           } catch where error.code == .collision || error.code == .invalidID || error.code == .invalidValue {
             let reason: Rejection.Reason = error.code == .collision ? .idCollision : .outOfRange
@@ -152,7 +152,11 @@ final class Ingest {
       try transaction.markStale(user, mark(sequence, record, time: newest, due: now))
       outcome.forgotten += 1
     case .describe(let description):
-      try transaction.describeItem(description.item, StoredItemDescription(description))
+      do throws(StateStoreError) {
+        try transaction.describeItem(description.item, StoredItemDescription(description))
+      } catch where error.code == .catalogueFull {
+        return Rejection(.outOfRange, error.message)
+      }
       outcome.described += 1
     case .retire(let item):
       try transaction.retireItem(item)
@@ -190,15 +194,10 @@ final class Ingest {
   }
 
   private func score(_ item: StoredItemNumber, _ user: String, _ transaction: ReadTransaction) throws(StateStoreError) -> PrequentialCase {
+    let items = own.lazy.filter { self.excludes($0.type) }.map { Int32(bitPattern: $0.item.rawValue) }.sorted()
     var excluded: [Int32] = []
-    excluded.reserveCapacity(own.count)
-    for interaction in own where excludes(interaction.type) { excluded.append(Int32(bitPattern: interaction.item.rawValue)) }
-    excluded.sort()
-    var last: Int32?
-    excluded.removeAll { item in
-      defer { last = item }
-      return item == last
-    }
+    excluded.reserveCapacity(items.count)
+    for item in items where item != excluded.last { excluded.append(item) }
     let pool = try transaction.pool(of: user)
     return PrequentialCase(
       user: user, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,

@@ -38,7 +38,10 @@ final class IngestService {
   private var reading: (partition: TopicPartition, next: Int64)?
   private var advisory: [TopicPartition: Int64] = [:]
   private var lastAdvisory = ContinuousClock.now
+  /// Messages in hand.
   private var consumed = 0
+  /// Of keys and values of the messages in hand.
+  private var bytesInHand = 0
   private var failure: PipelineError?
   private static let batchBytes = 8 << 20
 
@@ -107,14 +110,14 @@ final class IngestService {
   }
 
   private var isFull: Bool {
-    max(consumed, records.count) >= settings.store.commitMaxEvents || originals.byteCount >= Self.batchBytes
+    max(consumed, records.count) >= settings.store.commitMaxEvents || bytesInHand >= Self.batchBytes
   }
 
   private func take(_ consumer: Consumer, timeout: Duration) {
     let topics = consumer.topics
     let now = millisecondsSince1970()
     let result = consumer.poll(
-      maximumCount: max(1, settings.store.commitMaxEvents - consumed), maximumBytes: max(1, Self.batchBytes - originals.byteCount), timeout: timeout
+      maximumCount: max(1, settings.store.commitMaxEvents - consumed), maximumBytes: max(1, Self.batchBytes - bytesInHand), timeout: timeout
     ) { message in decode(message, topics[message.topicIndex], now: now) }
     note(result, of: consumer)
   }
@@ -140,6 +143,7 @@ final class IngestService {
 
   private func decode(_ message: borrowing Message, _ topic: String, now: Int64) {
     consumed += 1
+    bytesInHand += message.byteCount
     note(topic, message.partition, next: message.offset + 1)
     let headers = message.headers
     let attributes = headers.isEmpty ? nil : CloudEventAttributes(headers: headers.lazy.map { ($0.name, $0.value) })
@@ -211,7 +215,12 @@ final class IngestService {
         onRanks(outcome.ranks)
         break
       } catch let refused as Ingest.Refused {
-        for (index, rejection) in refused.records { rejected.append((originals[origins[index]], rejection)) }
+        // A message has one letter, with what is wrong first.
+        var lettered: Int?
+        for (index, rejection) in refused.records where origins[index] != lettered {
+          rejected.append((originals[origins[index]], rejection))
+          lettered = origins[index]
+        }
         leaveOut(refused.records.map(\.index))
       } catch let error as StateStoreError where error.isOutOfRoom {
         try wait(consumer, because: "the store has no room: \(error)")
@@ -222,7 +231,7 @@ final class IngestService {
     origins.removeAll(keepingCapacity: true)
     originals.removeAll()
     next.removeAll(keepingCapacity: true)
-    consumed = 0
+    (consumed, bytesInHand) = (0, 0)
     onCommit()
     return true
   }
@@ -304,7 +313,7 @@ final class IngestService {
       rejected.removeAll()
       next.removeAll()
       reading = nil
-      consumed = 0
+      (consumed, bytesInHand) = (0, 0)
     }
     if !lost {
       do { try consumer.commit(advisory) } catch { logger.debug("no advisory offsets at a revocation", metadata: ["error": "\(error)"]) }

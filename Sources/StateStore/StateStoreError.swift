@@ -25,6 +25,8 @@ public struct StateStoreError: Error, Hashable, Sendable, CustomStringConvertibl
     case invalidID
     /// A time, a type name or a list is outside what a record can hold.
     case invalidValue
+    /// The catalogue has as many items as it may, all of them described.
+    case catalogueFull
     /// A pool's revision does not rise.
     case revisionNotRising
     /// The system or LMDB failed in another way.

@@ -35,7 +35,7 @@ extension WriteTransaction {
 
   /// The number of an item, given at first sight: it is then an undescribed item with a row.
   ///
-  /// Throws `.invalidValue` when all rows are taken by described items.
+  /// Throws `.catalogueFull` when all rows are taken by described items.
   public func registerItem(_ id: String, at time: Int64 = 0) throws(StateStoreError) -> ItemNumber {
     if let number = try itemNumber(of: id) { return number }
     var item = try newItem(id, state: .undescribed)
@@ -48,10 +48,12 @@ extension WriteTransaction {
 
   /// Stores what the storefront says about an item; a retired one comes back, in a new row. The same description again changes nothing.
   ///
-  /// Throws `.invalidValue` when all rows are taken by described items.
+  /// Throws `.catalogueFull` when all rows are taken by described items: nothing was changed then.
   @discardableResult
   public func describeItem(_ id: String, _ description: ItemDescription) throws(StateStoreError) -> ItemNumber {
-    var item = if let item = try item(id: id) { item } else { try newItem(id, state: .retired) }
+    let known = try item(id: id)
+    if known?.row == nil, try rowsInUse() >= options.maximumItems, try firstKey(databases.itemsByUse) == nil { throw catalogueFull }
+    var item = if let known { known } else { try newItem(id, state: .retired) }
     guard item.state != .described(description) else { return item.number }
     if item.state == .undescribed { try delete(databases.itemsByUse, Self.useKey(item)) }
     item.state = .described(description)
@@ -141,7 +143,7 @@ extension WriteTransaction {
   private func takeRow(for item: inout CatalogueItem) throws(StateStoreError) {
     if try rowsInUse() >= options.maximumItems {
       guard let longestUnused = try firstKey(databases.itemsByUse) else {
-        throw StateStoreError(.invalidValue, "the catalogue has its \(options.maximumItems) items, all of them described")
+        throw catalogueFull
       }
       try release(longestUnused)
     }
@@ -153,6 +155,10 @@ extension WriteTransaction {
       item.row = try take(\.nextRow)
     }
     item.rowSince = try counters().nextChange
+  }
+
+  private var catalogueFull: StateStoreError {
+    StateStoreError(.catalogueFull, "the catalogue has its \(options.maximumItems) items, all of them described")
   }
 
   private func giveRowBack(of item: inout CatalogueItem) throws(StateStoreError) {

@@ -271,6 +271,19 @@ struct IngestTests {
     #expect(try scene.apply(batch).interactions == 1)
   }
 
+  @Test func descriptionsWithoutAPlaceInTheCatalogueAreRefusedTogether() throws {
+    var settings = Settings.small(folder)
+    settings.store.maxItems = 2
+    let scene = try Scene(settings)
+    func described(_ item: String) -> IngestRecord { scene.stream.record(.describe(ItemDescription(item: item, title: item))) }
+    let batch = [
+      described("a"), described("b"), described("c"), described("d"), scene.stream.record(.retire(item: "a")), described("e"), described("f"),
+    ]
+    let refused = #expect(throws: Ingest.Refused.self) { try scene.apply(batch) }
+    #expect(refused?.records.map(\.index) == [2, 3, 6])
+    #expect(try scene.apply([0, 1, 4, 5].map { batch[$0] }).described == 3)
+  }
+
   @Test func anItemThatTheUserHasTwiceLeavesTheListOnce() throws {
     let scene = try Scene(.small(folder))
     for item in ["a", "b", "c"] { try scene.interact("v", item) }

@@ -64,8 +64,8 @@ struct AdmissionTests {
       #expect(try it.admitItem("d", at: 0) == nil)
     }
     #expect(try ["a", "b", "c", "d"].map { try row($0, store) } == [0, nil, 1, nil])
-    #expect(code { try edit(store) { (it) throws(StateStoreError) in try it.describeItem("d", Self.sofa) } } == .invalidValue)
-    #expect(code { try edit(store) { (it) throws(StateStoreError) in try it.registerItem("d") } } == .invalidValue)
+    #expect(code { try edit(store) { (it) throws(StateStoreError) in try it.describeItem("d", Self.sofa) } } == .catalogueFull)
+    #expect(code { try edit(store) { (it) throws(StateStoreError) in try it.registerItem("d") } } == .catalogueFull)
     // A tombstone makes room.
     try edit(store) { (it) throws(StateStoreError) in
       try it.retireItem("a")
@@ -160,7 +160,7 @@ struct AdmissionTests {
         if items[id]?.hasRow == true || takeRow(id) {
           try edit(open) { (it) throws(StateStoreError) in _ = try it.describeItem(id, Self.sofa) }
         } else {
-          #expect(code { try edit(open) { (it) throws(StateStoreError) in try it.describeItem(id, Self.sofa) } } == .invalidValue)
+          #expect(code { try edit(open) { (it) throws(StateStoreError) in try it.describeItem(id, Self.sofa) } } == .catalogueFull)
           items = before
         }
       case 2:
