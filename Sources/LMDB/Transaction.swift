@@ -222,13 +222,7 @@ struct Cursor: ~Copyable {
   }
 
   func seek(to target: [UInt8]) throws(LMDBError) -> Bool {
-    let status = target.withUnsafeBufferPointer { bytes in
-      storage[0] = MDB_val(bytes)
-      return mdb_cursor_get(handle, storage, storage + 1, MDB_SET_KEY)
-    }
-    if status == MDB_NOTFOUND { return false }
-    try check(status, "reading")
-    return true
+    try seek(target, MDB_SET_KEY)
   }
 
   func put(_ key: [UInt8], _ value: [UInt8]) throws(LMDBError) {
@@ -243,10 +237,13 @@ struct Cursor: ~Copyable {
   }
 
   func seek(atOrAfter target: [UInt8]) throws(LMDBError) -> Bool {
-    if target.isEmpty { return try move(MDB_FIRST) }
+    target.isEmpty ? try move(MDB_FIRST) : try seek(target, MDB_SET_RANGE)
+  }
+
+  private func seek(_ target: [UInt8], _ operation: MDB_cursor_op) throws(LMDBError) -> Bool {
     let status = target.withUnsafeBufferPointer { bytes in
       storage[0] = MDB_val(bytes)
-      return mdb_cursor_get(handle, storage, storage + 1, MDB_SET_RANGE)
+      return mdb_cursor_get(handle, storage, storage + 1, operation)
     }
     if status == MDB_NOTFOUND { return false }
     try check(status, "moving a cursor")

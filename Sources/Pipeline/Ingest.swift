@@ -111,10 +111,10 @@ final class Ingest {
           do throws(StateStoreError) {
             // What comes too late, or has no place in the catalogue, changes nothing for the others: all such are found at once.
             if let rejection = try apply(records[index], transaction, now: now, &newest, &outcome, &cases) { refused.records.append((index, rejection)) }
-          } catch where error.code == .collision || error.code == .invalidID || error.code == .invalidValue {
+          } catch where [.collision, .invalidID, .invalidValue, .catalogueFull].contains(error.code) {
             let reason: Rejection.Reason = error.code == .collision ? .idCollision : .outOfRange
             refused.records.append((index, Rejection(reason, error.message)))
-            break
+            if error.code != .catalogueFull { break }
           }
         }
         guard refused.records.isEmpty else { throw StateStoreError(.invalidValue, "records are refused") }
@@ -152,11 +152,7 @@ final class Ingest {
       try transaction.markStale(user, mark(sequence, record, time: newest, due: now))
       outcome.forgotten += 1
     case .describe(let description):
-      do throws(StateStoreError) {
-        try transaction.describeItem(description.item, StoredItemDescription(description))
-      } catch where error.code == .catalogueFull {
-        return Rejection(.outOfRange, error.message)
-      }
+      try transaction.describeItem(description.item, StoredItemDescription(description))
       outcome.described += 1
     case .retire(let item):
       try transaction.retireItem(item)

@@ -119,10 +119,10 @@ final class IngestService {
     let result = consumer.poll(
       maximumCount: max(1, settings.store.commitMaxEvents - consumed), maximumBytes: max(1, Self.batchBytes - bytesInHand), timeout: timeout
     ) { message in decode(message, topics[message.topicIndex], now: now) }
-    note(result, of: consumer)
+    handle(result, of: consumer)
   }
 
-  private func note(_ result: PollResult, of consumer: Consumer) {
+  private func handle(_ result: PollResult, of consumer: Consumer) {
     for gap in result.outOfRange {
       metrics.offsetOutOfRange()
       logger.error(
@@ -227,13 +227,19 @@ final class IngestService {
       }
     }
     for (partition, offset) in next { advisory[partition] = offset }
+    dropBatch()
+    onCommit()
+    return true
+  }
+
+  private func dropBatch() {
     records.removeAll(keepingCapacity: true)
     origins.removeAll(keepingCapacity: true)
     originals.removeAll()
+    rejected.removeAll(keepingCapacity: true)
     next.removeAll(keepingCapacity: true)
+    reading = nil
     (consumed, bytesInHand) = (0, 0)
-    onCommit()
-    return true
   }
 
   /// - Parameter places: of records; they rise.
@@ -271,7 +277,7 @@ final class IngestService {
       let result = consumer.poll(maximumCount: 1, timeout: .milliseconds(100)) {
         decode($0, consumer.topics[$0.topicIndex], now: millisecondsSince1970())
       }
-      note(result, of: consumer)
+      handle(result, of: consumer)
       if let failure { throw failure }
     }
     try consumer.resume(consumer.assignment)
@@ -307,13 +313,7 @@ final class IngestService {
     } catch {
       // Nothing was written, so nothing is lost: the records are read again from the stored offsets.
       logger.warning("what was in hand at a revocation is left to be read again", metadata: ["error": "\(error)"])
-      records.removeAll()
-      origins.removeAll()
-      originals.removeAll()
-      rejected.removeAll()
-      next.removeAll()
-      reading = nil
-      (consumed, bytesInHand) = (0, 0)
+      dropBatch()
     }
     if !lost {
       do { try consumer.commit(advisory) } catch { logger.debug("no advisory offsets at a revocation", metadata: ["error": "\(error)"]) }

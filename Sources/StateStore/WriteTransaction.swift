@@ -9,8 +9,6 @@ public final class WriteTransaction: ReadTransaction {
   private final class User {
     let id: String
     let key: [UInt8]
-    /// The key's first bytes: most keys differ in them.
-    let keyPrefix: UInt128
     var sequence: SequenceRecord?
     var isLoaded = false
     var isChanged = false
@@ -19,7 +17,6 @@ public final class WriteTransaction: ReadTransaction {
     init(id: String, key: [UInt8]) {
       self.id = id
       self.key = key
-      keyPrefix = (0..<UInt128.bitWidth / 8).reduce(0) { $0 << 8 | UInt128($1 < key.count ? key[$1] : 0) }
     }
   }
 
@@ -54,7 +51,11 @@ public final class WriteTransaction: ReadTransaction {
   /// In the order of their keys.
   private func putUsers(_ changed: [User]) throws(StateStoreError) {
     guard !changed.isEmpty else { return }
-    var order = changed.indices.map { (prefix: changed[$0].keyPrefix, place: $0) }
+    // Most keys differ in their first bytes.
+    var order = changed.indices.map { place in
+      let key = changed[place].key
+      return (prefix: (0..<UInt128.bitWidth / 8).reduce(0 as UInt128) { $0 << 8 | UInt128($1 < key.count ? key[$1] : 0) }, place: place)
+    }
     order.sort { left, right in
       left.prefix == right.prefix
         ? changed[left.place].key.lexicographicallyPrecedes(changed[right.place].key) : left.prefix < right.prefix
