@@ -126,7 +126,7 @@ let package = Package(
     // Tests mirror the sources.
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
     .target(name: "TestBroker", dependencies: ["Kafka", "TestSupport"], path: "Tests/TestBroker", swiftSettings: common),
-    tests("KernelsTests", ["Kernels"]),
+    tests("KernelsTests", ["Kernels", "CQuantizedSearch"]),
     tests("LMDBTests", ["LMDB", "TestSupport"]),
     tests("KafkaTests", ["Kafka", "TestBroker", "TestSupport"]),
     tests(

@@ -6,7 +6,12 @@
 // C for the sake of instructions that Swift has no names for: products of four pairs of bytes at once (`vpdpbusd`, or `vpmaddubsw` where
 // that is missing). The plain version is what the others are tested against, and what runs on other machines.
 
-enum { GROUP = QUANTIZED_GROUP };
+enum {
+  GROUP = QUANTIZED_GROUP,
+  /// Groups whose sums stay in registers together: with those of four queries half of the registers, so that a product need not wait for the
+  /// one before.
+  TOGETHER = QUANTIZED_PADDING / GROUP
+};
 
 static int32_t rows_left(const struct quantized_rows *rows, int32_t group) {
   int32_t left = rows->count - group * GROUP;
@@ -42,6 +47,38 @@ static void find_plain(
   }
 }
 
+/// Of each lane's `count` numbers, in falling order, and the next one the greatest. What is no more among them is left in `next`.
+static void keep_greatest(float *kept, int32_t count, float next[GROUP]) {
+  for (; count > 0; count--, kept += GROUP)
+    for (int32_t lane = 0; lane < GROUP; lane++) {
+      float own = kept[lane], other = next[lane];
+      kept[lane] = own > other ? own : other;
+      next[lane] = own > other ? other : own;
+    }
+}
+
+/// - `upper_bounds`: one of those below; with the error's sign turned it gives the lower ones.
+static void greatest_lower_bounds(
+    void (*upper_bounds)(const struct quantized_rows *, int32_t, const struct quantized_query *, float *), const struct quantized_rows *rows,
+    const struct quantized_sample *sample, const struct quantized_query *queries, int32_t query_count, float *greatest) {
+  const uint64_t *left_out = sample->left_out;
+  for (int32_t q = 0; q < query_count; q++, greatest += sample->kept * GROUP) {
+    struct quantized_query query = queries[q];
+    query.error = -query.error;
+    for (int32_t i = 0; i < sample->count; i++, left_out++) {
+      float best[GROUP];
+      for (int32_t lane = 0; lane < GROUP; lane++) best[lane] = -INFINITY;
+      for (int32_t g = 0; g < TOGETHER; g++) {
+        float lower[GROUP];
+        upper_bounds(rows, (sample->first + i * sample->distance) * TOGETHER + g, &query, lower);
+        for (int32_t lane = 0; lane < GROUP; lane++)
+          if (!(*left_out >> (g * GROUP + lane) & 1) && lower[lane] > best[lane]) best[lane] = lower[lane];
+      }
+      keep_greatest(greatest, sample->kept, best);
+    }
+  }
+}
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -71,17 +108,12 @@ VNNI INLINE __m512 upper512(__m512i sums, const struct quantized_rows *rows, int
   return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, rest);
 }
 
-/// Groups whose sums stay in registers together: with those of four queries half of the registers, so that a product need not wait for the
-/// one before.
-enum { TOGETHER = QUANTIZED_PADDING / GROUP };
-
-/// So many groups against `count` queries, a constant from 1 to 4; `valid` says of each row whether it is one, and is a constant but at the end.
-VNNI INLINE void find512(
-    const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count, const uint64_t valid,
-    struct quantized_hit **next) {
+/// What the products of so many groups with `count` queries, a constant, add up to with the offsets.
+VNNI INLINE void products512(
+    const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count,
+    __m512i sums[4][TOGETHER]) {
   const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
   const int64_t group_size = (int64_t)GROUP * rows->columns;
-  __m512i sums[4][TOGETHER];
 #pragma clang loop unroll(full)
   for (int g = 0; g < TOGETHER; g++) {
     __m512i offsets = _mm512_loadu_si512(rows->offsets + (group + g) * GROUP);
@@ -99,34 +131,65 @@ VNNI INLINE void find512(
       for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], four, x[g]);
     }
   }
+}
+
+/// The upper bounds of groups that were multiplied together, for each of up to four queries.
+struct group_bounds {
+  float upper[4][QUANTIZED_PADDING];
+  /// Whether one of them reaches the query's least, and in which lanes.
+  __mmask16 reached[4];
+};
+
+/// Of these groups, the first of which is `group`, the valid rows that reach the least of `count` queries, a constant from 1 to 4.
+VNNI INLINE void append_reached(
+    const struct group_bounds *bounds, int32_t group, const struct quantized_query *queries, const int count, const uint64_t valid,
+    struct quantized_hit **next) {
 #pragma clang loop unroll(full)
   for (int q = 0; q < count; q++) {
-    __m512 upper[TOGETHER], greatest = _mm512_set1_ps(-INFINITY);
-#pragma clang loop unroll(full)
-    for (int g = 0; g < TOGETHER; g++) {
-      upper[g] = upper512(sums[q][g], rows, group + g, &queries[q], (__mmask16)(valid >> (g * GROUP)));
-      greatest = _mm512_max_ps(upper[g], greatest);
-    }
-    __m512 least = _mm512_set1_ps(queries[q].least);
-    if (__builtin_expect(_mm512_cmp_ps_mask(greatest, least, _CMP_GE_OQ) != 0, 0)) {
-      float stored[TOGETHER * GROUP];
+    if (__builtin_expect(bounds->reached[q] != 0, 0)) {
+      __m512 least = _mm512_set1_ps(queries[q].least);
       uint64_t mask = 0;
 #pragma clang loop unroll(full)
-      for (int g = 0; g < TOGETHER; g++) {
-        _mm512_storeu_ps(stored + g * GROUP, upper[g]);
-        mask |= (uint64_t)_mm512_cmp_ps_mask(upper[g], least, _CMP_GE_OQ) << (g * GROUP);
-      }
-      // What is beyond the rows is not below the threshold when a search begins, which is −∞.
-      append(&next[q], group * GROUP, mask & valid, stored);
+      for (int g = 0; g < TOGETHER; g++)
+        mask |= (uint64_t)_mm512_cmp_ps_mask(_mm512_loadu_ps(bounds->upper[q] + g * GROUP), least, _CMP_GE_OQ) << (g * GROUP);
+      append(&next[q], group * GROUP, mask & valid, bounds->upper[q]);
     }
+  }
+}
+
+/// So many groups against `count` queries, a constant from 1 to 4; `valid` says of each row whether it is one, and is a constant but at the end.
+///
+/// - `bounds`: those of the groups before, whose rows are appended, and then of these. To branch on them before the next products are
+///   under way would let the processor, which rarely foresees it, run out of work.
+VNNI INLINE void find512(
+    const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count, const uint64_t valid,
+    struct group_bounds *bounds, struct quantized_hit **next) {
+  __m512i sums[4][TOGETHER];
+  products512(rows, group, queries, count, sums);
+  append_reached(bounds, group - TOGETHER, queries, count, ~0ull, next);
+#pragma clang loop unroll(full)
+  for (int q = 0; q < count; q++) {
+    __m512 greatest = _mm512_set1_ps(-INFINITY);
+#pragma clang loop unroll(full)
+    for (int g = 0; g < TOGETHER; g++) {
+      __m512 upper = upper512(sums[q][g], rows, group + g, &queries[q], (__mmask16)(valid >> (g * GROUP)));
+      _mm512_storeu_ps(bounds->upper[q] + g * GROUP, upper);
+      greatest = _mm512_max_ps(upper, greatest);
+    }
+    bounds->reached[q] = _mm512_cmp_ps_mask(greatest, _mm512_set1_ps(queries[q].least), _CMP_GE_OQ);
   }
 }
 
 /// The rows against `count` queries, a constant from 1 to 4.
 VNNI INLINE void find_all512(const struct quantized_rows *rows, const struct quantized_query *queries, const int count, struct quantized_hit **next) {
+  struct group_bounds bounds;
+  memset(bounds.reached, 0, sizeof bounds.reached);
   int32_t whole = rows->count / QUANTIZED_PADDING * TOGETHER, left = rows->count % QUANTIZED_PADDING;
-  for (int32_t group = 0; group < whole; group += TOGETHER) find512(rows, group, queries, count, ~0ull, next);
-  if (left) find512(rows, whole, queries, count, (1ull << left) - 1, next);
+  for (int32_t group = 0; group < whole; group += TOGETHER) find512(rows, group, queries, count, ~0ull, &bounds, next);
+  uint64_t valid = (1ull << left) - 1;
+  if (left) find512(rows, whole, queries, count, valid, &bounds, next);
+  // What is beyond the rows is not below the threshold when a search begins, which is −∞.
+  append_reached(&bounds, left ? whole : whole - TOGETHER, queries, count, left ? valid : ~0ull, next);
 }
 
 VNNI static void find_vnni(
@@ -151,6 +214,44 @@ VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t gr
   for (int32_t column = 0; column < rows->columns; column += 4)
     sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(four_values(query->values + column)), _mm512_loadu_si512(values + column * GROUP));
   _mm512_storeu_ps(upper, upper512(sums, rows, group, query, (__mmask16)((1u << rows_left(rows, group)) - 1)));
+}
+
+/// A sample's rows against `count` queries, a constant from 1 to 4.
+VNNI INLINE void greatest512(
+    const struct quantized_rows *rows, const struct quantized_sample *sample, const struct quantized_query *queries, const int count,
+    const uint64_t *left_out, float *greatest) {
+  for (int32_t i = 0; i < sample->count; i++) {
+    int32_t group = (sample->first + i * sample->distance) * TOGETHER, left = rows->count - group * GROUP;
+    uint64_t valid = left < QUANTIZED_PADDING ? (1ull << left) - 1 : ~0ull;
+    __m512i sums[4][TOGETHER];
+    products512(rows, group, queries, count, sums);
+#pragma clang loop unroll(full)
+    for (int q = 0; q < count; q++) {
+      struct quantized_query query = queries[q];
+      query.error = -query.error;
+      uint64_t counting = valid & ~left_out[q * sample->count + i];
+      __m512 next = _mm512_set1_ps(-INFINITY);
+#pragma clang loop unroll(full)
+      for (int g = 0; g < TOGETHER; g++)
+        next = _mm512_max_ps(upper512(sums[q][g], rows, group + g, &query, (__mmask16)(counting >> (g * GROUP))), next);
+      float *own = greatest + (int64_t)q * sample->kept * GROUP;
+      for (int32_t level = 0; level < sample->kept; level++, own += GROUP) {
+        __m512 kept = _mm512_loadu_ps(own);
+        _mm512_storeu_ps(own, _mm512_max_ps(kept, next));
+        next = _mm512_min_ps(kept, next);
+      }
+    }
+  }
+}
+
+VNNI static void greatest_vnni(
+    const struct quantized_rows *rows, const struct quantized_sample *sample, const struct quantized_query *queries, int32_t query_count,
+    float *greatest) {
+  const uint64_t *left_out = sample->left_out;
+  for (; query_count >= 4; query_count -= 4, queries += 4, left_out += 4 * sample->count, greatest += 4 * sample->kept * GROUP)
+    greatest512(rows, sample, queries, 4, left_out, greatest);
+  for (; query_count > 0; query_count--, queries++, left_out += sample->count, greatest += sample->kept * GROUP)
+    greatest512(rows, sample, queries, 1, left_out, greatest);
 }
 
 /// Half a group against one query.
@@ -226,6 +327,16 @@ void quantized_upper_bounds(
   }
 }
 
+void quantized_greatest(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_sample *sample,
+    const struct quantized_query *queries, int32_t query_count, float *greatest) {
+  switch (instructions) {
+    case QUANTIZED_VNNI: greatest_vnni(rows, sample, queries, query_count, greatest); break;
+    case QUANTIZED_AVX2: greatest_lower_bounds(upper_bounds_avx2, rows, sample, queries, query_count, greatest); break;
+    default: greatest_lower_bounds(upper_bounds_plain, rows, sample, queries, query_count, greatest);
+  }
+}
+
 #else
 
 enum quantized_instructions quantized_best(void) { return QUANTIZED_PLAIN; }
@@ -241,6 +352,13 @@ void quantized_upper_bounds(
     enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
   (void)instructions;
   upper_bounds_plain(rows, group, query, upper);
+}
+
+void quantized_greatest(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_sample *sample,
+    const struct quantized_query *queries, int32_t query_count, float *greatest) {
+  (void)instructions;
+  greatest_lower_bounds(upper_bounds_plain, rows, sample, queries, query_count, greatest);
 }
 
 #endif

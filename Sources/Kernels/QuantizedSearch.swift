@@ -78,22 +78,13 @@ extension QuantizedMatrix {
   private func guess(_ candidates: inout [Candidates], _ asked: [quantized_query], _ pass: SearchPass) {
     let sample = min(rows / Self.sampled, Self.sampleRows.upperBound)
     guard sample >= Self.sampleRows.lowerBound, let count = candidates.first?.count else { return }
-    // Of the best so many are in the sample, give or take three standard deviations, and some for good measure.
+    // Of the best so many are in the sample, and hardly ever two and a half standard deviations and two more.
     let expected = Double(count) * Double(sample) / Double(rows)
-    let rank = Int((expected + 3 * expected.squareRoot() + 3).rounded(.up))
+    let rank = Int((expected + 2.5 * expected.squareRoot() + 2).rounded(.up))
     guard rank < count else { return }
     let unknown = candidates.indices.filter { !candidates[$0].isFull }
     guard unknown.count >= Self.guessedTogether else { return }
-    var samples = candidates.map { Candidates(count: rank, rounding: $0.rounding) }
-    // In small pieces from everywhere, since what is alike may stand together.
-    let distance = rows / sample * QUANTIZED_PADDING
-    for start in stride(from: distance / (2 * QUANTIZED_PADDING) * QUANTIZED_PADDING, to: rows, by: distance) {
-      pass.find(start..<min(start + QUANTIZED_PADDING, rows), unknown, &samples, asked)
-    }
-    for i in unknown {
-      samples[i].finish()
-      candidates[i].guess(samples[i].least)
-    }
+    for (i, least) in zip(unknown, pass.lowerBounds(ofRank: rank, inOneOf: rows / sample, unknown, asked)) { candidates[i].guess(least) }
   }
 
   /// - Parameter range: it begins at a multiple of `QUANTIZED_PADDING`.
@@ -111,12 +102,14 @@ extension QuantizedMatrix {
     let additions: [AdditionsByBlock]
     let settled: ArraySlice<RowSet>
     let hits: UnsafeMutablePointer<quantized_hit>
+    let arena: Arena
 
     init(matrix: QuantizedMatrix, bias: Matrix, additions: [AdditionsByBlock], settled: ArraySlice<RowSet>, arena: Arena) {
       self.matrix = matrix
       self.bias = bias
       self.additions = additions
       self.settled = settled
+      self.arena = arena
       let capacity = settled.count * Int(quantized_hit_stride(Int64(blockRows)))
       hits = UnsafeMutableRawPointer(arena.matrix(2, capacity).pointer).bindMemory(to: quantized_hit.self, capacity: capacity)
     }
@@ -139,6 +132,29 @@ extension QuantizedMatrix {
         }
       }
       for i in queries { candidates[i].finish() }
+    }
+
+    /// Of each query what at least `rank` rows reach in one of so many pieces, without those that are settled, and few others do; −∞ where there
+    /// are less.
+    func lowerBounds(ofRank rank: Int, inOneOf distance: Int, _ queries: [Int], _ asked: [quantized_query]) -> [Float] {
+      let lanes = Int(QUANTIZED_GROUP)
+      // The rows of that rank and above are nearly even among the lanes, which may have some more of them each.
+      let kept = rank / lanes + 4
+      let greatest = arena.matrix(queries.count, kept * lanes)
+      greatest.pointer.update(repeating: -.infinity, count: greatest.count)
+      // Not the first piece of all: what is oldest may well be what is best.
+      let pieces = Swift.stride(from: distance / 2, to: (matrix.rows + RowSet.wordSize - 1) / RowSet.wordSize, by: distance)
+      let leftOut = queries.flatMap { i in pieces.map { settled[settled.startIndex + i].word($0) } }
+      var rows = matrix.part(0..<matrix.rows, bias)
+      leftOut.withUnsafeBufferPointer { leftOut in
+        var sample = quantized_sample(
+          count: Int32(leftOut.count / queries.count), first: Int32(distance / 2), distance: Int32(distance), kept: Int32(kept),
+          left_out: leftOut.baseAddress)
+        quantized_greatest(matrix.instructions.code, &rows, &sample, queries.map { asked[$0] }, Int32(queries.count), greatest.pointer)
+      }
+      return queries.indices.map { place in
+        UnsafeBufferPointer(start: greatest.row(place), count: kept * lanes).sorted(by: >)[rank - 1]
+      }
     }
 
     /// Lets the candidates of some queries consider these rows, without additions.
@@ -171,9 +187,14 @@ public struct RowSet: Sendable {
 
   public var capacity: Int { words.count * 64 }
 
+  @inline(__always)
   public func contains(_ row: Int32) -> Bool { words[Int(row) >> 6] & Self.bit(row) != 0 }
   public mutating func insert(_ row: Int32) { words[Int(row) >> 6] |= Self.bit(row) }
   public mutating func remove(_ row: Int32) { words[Int(row) >> 6] &= ~Self.bit(row) }
+
+  /// Rows of a word, which are those of a piece of a sample.
+  fileprivate static let wordSize = Int(QUANTIZED_PADDING)
+  fileprivate func word(_ index: Int) -> UInt64 { words[index] }
 
   private static func bit(_ row: Int32) -> UInt64 { 1 << UInt64(row & 63) }
 }
@@ -276,6 +297,7 @@ private struct Candidates {
     list.removeAll { $0.upper < least }
     // What the guess lets pass is little more than what is found at last.
     limit = 3 * count
+    list.reserveCapacity(limit + count)
   }
 
   /// Whether `count` scores reach what was guessed, after all was considered. If not, candidates may be missing.

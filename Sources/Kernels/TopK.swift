@@ -3,13 +3,27 @@
 /// Of equal scores the lower index wins.
 public struct TopKCollector: Sendable {
   public let k: Int
-  private var heap: [Candidate] = []
+  private var heap: [Key] = []
 
-  private struct Candidate {
-    var score: Float
-    var index: Int32
+  /// A score and an index in one number, which is greater for what precedes.
+  private struct Key: Comparable {
+    let bits: UInt64
 
-    func precedes(_ other: Candidate) -> Bool { score > other.score || (score == other.score && index < other.index) }
+    init(_ score: Float, _ index: Int32) {
+      // Neither of −0 and 0 precedes the other. Of negative numbers all bits are turned, of the others the sign.
+      let bits = (score + 0).bitPattern
+      let ordered = bits ^ (UInt32(bitPattern: Int32(bitPattern: bits) >> 31) | 0x8000_0000)
+      self.bits = UInt64(ordered) << 32 | UInt64(~UInt32(bitPattern: index))
+    }
+
+    var score: Float {
+      let ordered = UInt32(truncatingIfNeeded: bits >> 32)
+      return Float(bitPattern: ordered ^ (~UInt32(bitPattern: Int32(bitPattern: ordered) >> 31) | 0x8000_0000))
+    }
+    var index: Int32 { Int32(bitPattern: ~UInt32(truncatingIfNeeded: bits)) }
+
+    @inline(__always)
+    static func < (a: Key, b: Key) -> Bool { a.bits < b.bits }
   }
 
   public init(k: Int) {
@@ -25,42 +39,41 @@ public struct TopKCollector: Sendable {
 
   /// −∞ and NaN are never taken.
   public mutating func offer(_ score: Float, index: Int32) {
-    let candidate = Candidate(score: score, index: index)
     guard score > -.infinity else { return }
+    let key = Key(score, index)
     if heap.count < k {
-      heap.append(candidate)
-      siftUp()
-    } else if candidate.precedes(heap[0]) {
-      heap[0] = candidate
-      siftDown()
+      heap.append(key)
+      siftUp(key)
+    } else if heap[0] < key {
+      siftDown(key)
     }
   }
 
-  private mutating func siftUp() {
-    var child = heap.count - 1
-    while child > 0, heap[(child - 1) / 2].precedes(heap[child]) {
-      heap.swapAt(child, (child - 1) / 2)
-      child = (child - 1) / 2
+  /// Moves the key, which is at the end, to its place.
+  private mutating func siftUp(_ key: Key) {
+    var place = heap.count - 1
+    while place > 0, key < heap[(place - 1) / 2] {
+      heap[place] = heap[(place - 1) / 2]
+      place = (place - 1) / 2
     }
+    heap[place] = key
   }
 
-  private mutating func siftDown() {
-    var parent = 0
-    while true {
-      let children = (2 * parent + 1, 2 * parent + 2)
-      var least = parent
-      if children.0 < heap.count, heap[least].precedes(heap[children.0]) { least = children.0 }
-      if children.1 < heap.count, heap[least].precedes(heap[children.1]) { least = children.1 }
-      if least == parent { return }
-      heap.swapAt(least, parent)
-      parent = least
+  /// Puts the key into the place that it has when the root is gone.
+  private mutating func siftDown(_ key: Key) {
+    var place = 0
+    while 2 * place + 1 < heap.count {
+      var child = 2 * place + 1
+      if child + 1 < heap.count, heap[child + 1] < heap[child] { child += 1 }
+      guard heap[child] < key else { break }
+      heap[place] = heap[child]
+      place = child
     }
+    heap[place] = key
   }
 
   /// At most k pairs, best first.
-  public func sorted() -> [(score: Float, index: Int32)] {
-    heap.sorted { $0.precedes($1) }.map { ($0.score, $0.index) }
-  }
+  public func sorted() -> [(score: Float, index: Int32)] { heap.sorted(by: >).map { ($0.score, $0.index) } }
 }
 
 /// How many values of a row are at least `bound`.

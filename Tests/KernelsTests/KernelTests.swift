@@ -6,6 +6,7 @@ import Testing
   import Darwin
 #endif
 
+import CQuantizedSearch
 @testable import Kernels
 
 /// A seeded generator of test values.
@@ -404,6 +405,55 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
       let foundRows = Set(found[query].map { Int($0.row) })
       #expect(foundRows.isSuperset(of: (0..<rows).filter { scores[$0] >= threshold }), "of query \(query)")
       #expect(foundRows.count == found[query].count && foundRows.count < 4 * count)
+    }
+  }
+
+  /// Of every third piece of 64 rows each lane keeps its four greatest lower bounds, at most one of a piece, without the rows that are left out.
+  @Test(arguments: SearchInstructions.ofThisMachine)
+  func aSampleKeepsTheGreatestLowerBoundsOfEachLane(instructions: SearchInstructions) {
+    var values = Values(5)
+    let (count, columns, queryCount, kept) = (1_000, 24, 6, 4)
+    let matrix = QuantizedMatrix(values.matrix(count, columns), instructions: instructions)
+    let bias = values.matrix(1, count)
+    var rows = quantized_rows(
+      values: matrix.values.base, scales: matrix.scales.base, offsets: matrix.offsets.base, norms: matrix.norms.base, bias: bias.pointer,
+      count: Int32(count), columns: Int32(columns))
+    let asked = matrix.quantize(values.matrix(queryCount, columns))
+    let pieces = Array(stride(from: 1, to: 16, by: 3))
+    let leftOut = (0..<queryCount * pieces.count).map { _ in values.next() & values.next() }
+    var greatest = [Float](repeating: -.infinity, count: queryCount * kept * 16)
+    var lowerBounds: [[Float]] = []
+    asked.values.withUnsafeBufferPointer { asked in
+      guard let first = asked.baseAddress else { return }
+      let queries = (0..<queryCount).map { quantized_query(values: first + $0 * columns, scale: 0.02, error: 0.1 + Float($0), least: .infinity) }
+      leftOut.withUnsafeBufferPointer { leftOut in
+        var sample = quantized_sample(count: Int32(pieces.count), first: 1, distance: 3, kept: Int32(kept), left_out: leftOut.baseAddress)
+        quantized_greatest(instructions.code, &rows, &sample, queries, Int32(queryCount), &greatest)
+      }
+      for query in queries {
+        var turned = query
+        turned.error = -query.error
+        var bounds = [Float](repeating: 0, count: 1_024)
+        bounds.withUnsafeMutableBufferPointer { bounds in
+          for group in 0..<64 {
+            quantized_upper_bounds(QUANTIZED_PLAIN, &rows, Int32(group), &turned, bounds.baseAddress.map { $0 + 16 * group })
+          }
+        }
+        lowerBounds.append(bounds)
+      }
+    }
+    withExtendedLifetime((matrix, bias)) {}
+    for (q, bounds) in lowerBounds.enumerated() {
+      for lane in 0..<16 {
+        let best: [Float] = pieces.enumerated().map { place, piece in
+          let counting = stride(from: lane, to: 64, by: 16).filter { leftOut[q * pieces.count + place] >> UInt64($0) & 1 == 0 }
+          return counting.map { bounds[piece * 64 + $0] }.max() ?? -.infinity
+        }
+        for (level, expected) in best.sorted(by: >).prefix(kept).enumerated() {
+          let found = greatest[(q * kept + level) * 16 + lane]
+          #expect(found == expected || abs(found - expected) < 1e-4, "query \(q), lane \(lane): \(found), not \(expected)")
+        }
+      }
     }
   }
 

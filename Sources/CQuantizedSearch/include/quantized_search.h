@@ -60,6 +60,23 @@ void quantized_upper_bounds(
     enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query,
     float upper[QUANTIZED_GROUP]);
 
+/// Pieces of `QUANTIZED_PADDING` rows from everywhere, of which the greatest lower bounds are kept.
+struct quantized_sample {
+  /// Of how many pieces it is: the first one's number, and one in so many after it.
+  int32_t count, first, distance;
+  /// Of each lane, a row's place in its group, so many are kept, at most one of a piece.
+  int32_t kept;
+  /// For each query and each piece (queries, count) a bit for each row that does not count.
+  const uint64_t *left_out;
+};
+
+/// Of each query the greatest lower bounds in the sample, bias + scale·(product + offsets)·scales − error·norms.
+///
+/// - `greatest`: (queries, kept, `QUANTIZED_GROUP`), in falling order in each lane; −∞ at first.
+void quantized_greatest(
+    enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_sample *sample,
+    const struct quantized_query *queries, int32_t query_count, float *greatest);
+
 #ifdef __cplusplus
 }
 #endif

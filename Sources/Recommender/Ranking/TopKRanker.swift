@@ -53,7 +53,7 @@ public final class TopKRanker {
   /// About so many interactions are encoded at a time: what the encoder writes then stays in a core's second cache.
   private let encodedTogether = 512
   /// Users for whom the catalogue is searched at a time.
-  private let searchedTogether = 64
+  private let searchedTogether = 128
   private let evidence = Neighborhood.Evidence()
 
   public init() { settled = Array(repeating: RowSet(capacity: 0), count: searchedTogether) }
@@ -218,13 +218,15 @@ public final class TopKRanker {
     var contexts: [[(row: Int32, event: ItemEvent)]] = []
     for (slot, request) in requests.enumerated() {
       var events: [(row: Int32, event: ItemEvent)] = []
+      events.reserveCapacity(request.events.count)
       for event in request.events {
         guard let row = lookup(event.item), Int(row) < snapshot.rowCount, snapshot.owners[Int(row)] == event.item else { continue }
         events.append((row, event))
       }
       guard !events.isEmpty else { continue }
+      events.removeFirst(max(0, events.count - snapshot.configuration.maximumSequenceLength))
       slots.append(slot)
-      contexts.append(events.suffix(snapshot.configuration.maximumSequenceLength))
+      contexts.append(events)
     }
     let hidden = arena.matrix(slots.count, snapshot.configuration.hiddenSize)
     let encoder = SequenceEncoder(configuration: snapshot.configuration, parameters: snapshot.encoder)
