@@ -1,4 +1,6 @@
 import Foundation
+import Kafka
+import Settings
 import StateStore
 import TestBroker
 import TestSupport
@@ -23,6 +25,19 @@ final class DaemonRun {
   deinit {
     stop()
     try? FileManager.default.removeItem(at: folder)
+  }
+
+  /// Creates the topics that are written to. This broker writes all that it holds to its file about once a second, so they hold little.
+  func createTopics() throws {
+    let specifications = [("interactions", 15_000), ("recommendations", 3_000)].map { topic, milliseconds in
+      TopicSpecification(
+        "\(name)-\(topic)", partitionCount: Settings().topics.partitions, replicationFactor: 1,
+        configuration: ["retention.ms": "\(milliseconds)", "segment.ms": "\(milliseconds / 3)", "segment.bytes": "200000"])
+    }
+    let admin = try AdminClient(properties: ["bootstrap.servers": bootstrapServers])
+    for (topic, outcome) in try admin.ensureTopics(specifications, within: .seconds(30)) {
+      if case .refused(let error) = outcome { throw BenchmarkError("the topic \(topic) can't be created: \(error)") }
+    }
   }
 
   /// Starts the daemon and waits until it is ready; its defaults, but for where its things are.

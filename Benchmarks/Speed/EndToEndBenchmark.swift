@@ -10,6 +10,7 @@ func endToEndBenchmark(_ report: Report) throws {
   defer { try? broker.stop() }
   let (users, items) = (10_000, 100_000)
   let daemon = try DaemonRun(broker)
+  try daemon.createTopics()
   try daemon.fill(users: users, events: 50, items: items)
   report.add("start.seconds", try daemon.start() / .seconds(1), unit: "s")
   var traffic = try Traffic(broker, daemon, users: users, items: items)
@@ -49,7 +50,7 @@ private struct Traffic {
     reflected = Array(repeating: -1, count: users)
     producer = try Producer(properties: ["bootstrap.servers": bootstrapServers, "linger.ms": "1"])
     lists = try Consumer(properties: [
-      "bootstrap.servers": bootstrapServers, "group.id": uniqueName("bench"), "fetch.wait.max.ms": "5",
+      "bootstrap.servers": bootstrapServers, "group.id": uniqueName("bench"), "fetch.wait.max.ms": "2", "fetch.min.bytes": "65536",
       "receive.message.max.bytes": "1000000000",
     ])
     let topic = "\(daemon.name)-recommendations"

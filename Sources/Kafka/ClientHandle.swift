@@ -35,6 +35,8 @@ public struct ClientObservers: Sendable {
 /// the thread which polls, as librdkafka serves those callbacks from inside a poll.
 final class CallbackContext {
   private let observers: ClientObservers
+  /// Of a consumer.
+  let pacing: FetchPacing?
   private let offsetResets = Mutex<[PollResult.OutOfRange]>([])
   private let errors = Mutex<[KafkaError]>([])
   var commitFailures: [KafkaError] = []
@@ -42,7 +44,10 @@ final class CallbackContext {
   /// Nil: there is nobody to ask, the assignment is dropped.
   var rebalance: ((rd_kafka_resp_err_t, UnsafeMutablePointer<rd_kafka_topic_partition_list_t>) -> Void)?
 
-  init(observers: ClientObservers) { self.observers = observers }
+  init(observers: ClientObservers, pacing: FetchPacing?) {
+    self.observers = observers
+    self.pacing = pacing
+  }
 
   /// Errors of the client as a whole (brokers down, authentication), since they were last taken.
   func takeErrors() -> [KafkaError] {
@@ -99,7 +104,7 @@ final class ClientHandle: @unchecked Sendable {
         throw KafkaError(code: .invalidConfiguration, message: message)
       }
     }
-    let context = CallbackContext(observers: observers)
+    let context = CallbackContext(observers: observers, pacing: type == RD_KAFKA_CONSUMER ? FetchPacing(effective) : nil)
     // Held by the client until it is destroyed: a callback may come as long as it lives.
     let opaque = Unmanaged.passRetained(context)
     rd_kafka_conf_set_opaque(configuration, opaque.toOpaque())
@@ -129,6 +134,7 @@ final class ClientHandle: @unchecked Sendable {
     }
     switch type {
     case RD_KAFKA_CONSUMER:
+      context.pacing?.install(in: configuration)
       rd_kafka_conf_set_rebalance_cb(configuration) { client, code, partitions, opaque in
         guard let partitions, let rebalance = CallbackContext.from(opaque)?.rebalance else {
           rd_kafka_assign(client, nil)

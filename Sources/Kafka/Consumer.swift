@@ -66,7 +66,9 @@ public final class Consumer {
   /// Topics by index, first those subscribed to in their order: `Message.topicIndex` points here.
   public private(set) var topics: [String] = []
   /// The partitions being read.
-  public private(set) var assignment: [TopicPartition] = []
+  public private(set) var assignment: [TopicPartition] = [] {
+    didSet { handle.context.pacing?.assigned(assignment) }
+  }
   public private(set) var paused: Set<TopicPartition> = []
 
   private let handle: ClientHandle

@@ -16,7 +16,7 @@ extension Settings.Kafka {
       "queued.max.messages.kbytes": String(max(1, queuedMaxBytes / 1024)),
       // A broker that answers as soon as it has one event makes a round trip of nearly every event, at the cost of a third of a core at 2,000
       // events a second on either side. So it gathers them, but not for long.
-      "fetch.min.bytes": "65536", "fetch.wait.max.ms": "10",
+      "fetch.min.bytes": "65536", "fetch.wait.max.ms": "4",
     ]
     // Static membership: a restarted daemon takes its partitions up again without a rebalance.
     if !groupInstanceID.isEmpty { result["group.instance.id"] = groupInstanceID }
@@ -31,7 +31,7 @@ extension Settings.Kafka {
 
   /// How large a message may be is the topic's to say, hence librdkafka's highest bound.
   package var producerProperties: [String: String] {
-    ["linger.ms": "2", "compression.type": "lz4", "message.max.bytes": "1000000000"]
+    ["linger.ms": "1", "compression.type": "lz4", "message.max.bytes": "1000000000"]
       .merging(clientProperties.filter { !Self.consumerOnly.contains($0.key) }) { $1 }
   }
 

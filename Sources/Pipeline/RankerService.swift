@@ -51,7 +51,7 @@ final class RankerService {
       ranking.settings = settings.current
       settle(producer.poll(timeout: .zero))
       if try !takeTurn() {
-        if pending.isEmpty { try work.wait(untilDue()) } else { settle(producer.poll(timeout: .milliseconds(2))) }
+        if pending.isEmpty { try work.wait(untilDue()) } else { settle(producer.poll(timeout: .milliseconds(1))) }
       }
       if let error = producer.fatalError { try renewProducer(error) }
     }

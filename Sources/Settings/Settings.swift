@@ -64,7 +64,7 @@ public struct Settings: Sendable, Equatable {
     public var admissionInteractions = 2
     /// 0 keeps them.
     public var unusedItemDays = 0
-    public var commitInterval = Duration.milliseconds(10)
+    public var commitInterval = Duration.milliseconds(5)
     public var commitMaxEvents = 30_000
   }
 

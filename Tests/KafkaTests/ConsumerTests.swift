@@ -1,3 +1,4 @@
+import Foundation
 import Kafka
 import Synchronization
 import Testing
@@ -397,6 +398,67 @@ import TestSupport
       recording.poll(consumer)
       return Set(recording.offsets) == Set(0..<8)
     }
+  }
+
+  @Test func aFetchThatWasAnsweredTooEarlyIsFollowedByTheTimeThatItShouldHaveTaken() throws {
+    let pacing = try #require(FetchPacing(["fetch.min.bytes": "1000", "fetch.wait.max.ms": "10"]))
+    // What is assigned is not known yet.
+    #expect(pacing.pause(size: 18, after: 100) == 0)
+    pacing.assigned([TopicPartition("ab", 0), TopicPartition("ab", 1), TopicPartition("c", 0)])
+    let empty = 18 + 8 + 7 + 8 + 3 * 42
+    #expect(pacing.pause(size: empty, after: 100) == 9_900)
+    #expect(pacing.pause(size: empty, after: 10_000) == 0)
+    #expect(pacing.pause(size: empty, after: 500_000) == 0)
+    // The time is not known.
+    #expect(pacing.pause(size: empty, after: -1) == 0)
+    // A record.
+    #expect(pacing.pause(size: empty + 1, after: 100) == 0)
+    pacing.assigned((0..<100).map { TopicPartition("ab", $0) })
+    #expect(pacing.pause(size: 999, after: 0) == 10_000)
+    #expect(pacing.pause(size: 1_000, after: 0) == 0)
+    // A broker may answer each fetch at once.
+    #expect(FetchPacing(["fetch.wait.max.ms": "10"]) == nil)
+    #expect(FetchPacing(["fetch.min.bytes": "1", "fetch.wait.max.ms": "10"]) == nil)
+    #expect(FetchPacing(["fetch.min.bytes": "2", "fetch.wait.max.ms": "0"]) == nil)
+    #expect(try #require(FetchPacing(["fetch.min.bytes": "2"])).pause(size: 1, after: 0) == 0)
+  }
+
+  /// Whatever the broker does: the one that these tests start answers at once.
+  @Test func aBrokerWithNothingIsAskedAsSeldomAsTheConsumerSays() async throws {
+    let broker = try await Broker.shared()
+    let topic = try broker.makeTopic("idle", partitionCount: 3)
+    let documents = Mutex<[String]>([])
+    let consumer = try Consumer(
+      properties: broker.consumerProperties(
+        group: uniqueName("g"), ["fetch.wait.max.ms": "40", "fetch.min.bytes": "65536", "statistics.interval.ms": "100"]),
+      observers: ClientObservers(statistics: { json in documents.withLock { $0.append(json) } }))
+    defer { consumer.close(within: .seconds(5)) }
+    try consumer.assign(Dictionary(uniqueKeysWithValues: (0..<3).map { (TopicPartition(topic, $0), .beginning) }))
+    try await waitUntil("a second of fetches") {
+      _ = consumer.poll(maximumCount: 10, timeout: .milliseconds(50)) { _ in }
+      guard let first = documents.withLock({ $0.first { Self.sum(of: "Fetch", in: $0) > 0 } }), let last = documents.withLock({ $0.last }) else { return false }
+      return Self.sum(of: "ts", in: last) - Self.sum(of: "ts", in: first) > 1_000_000
+    }
+    let (first, last) = try documents.withLock { all in
+      (try #require(all.first { Self.sum(of: "Fetch", in: $0) > 0 }), try #require(all.last))
+    }
+    let elapsed = Self.sum(of: "ts", in: last) - Self.sum(of: "ts", in: first)
+    let fetches = Self.sum(of: "Fetch", in: last) - Self.sum(of: "Fetch", in: first)
+    #expect(fetches > 2)
+    #expect(fetches <= elapsed / 40_000 + 2, "\(fetches) fetches in \(elapsed) µs")
+    // What comes is read all the same.
+    try produceAll(numbered(0..<5), to: topic, bootstrapServers: broker.bootstrapServers)
+    var offsets: [Int64] = []
+    try await waitUntil("the messages") {
+      _ = consumer.poll(maximumCount: 10, timeout: .milliseconds(20)) { offsets.append($0.offset) }
+      return offsets.count == 5
+    }
+    #expect(offsets == Array(0..<5))
+  }
+
+  /// Of librdkafka's statistics, the sum of all numbers with this name.
+  private static func sum(of name: String, in document: String) -> Int {
+    document.components(separatedBy: "\"\(name)\":").dropFirst().reduce(0) { $0 + (Int($1.drop { $0 == " " }.prefix { $0.isNumber }) ?? 0) }
   }
 
   @Test func logLinesAndStatisticsReachTheObservers() async throws {
