@@ -15,14 +15,16 @@ func trainingBenchmarks(_ timer: Timer, _ report: Report, beauty: String?) throw
   let real =
     try beauty.map { try TrainingData.beauty($0, maximumLength: maximumLength) }
     ?? TrainingData.lengths("Benchmarks/beauty_lengths.tsv", itemCount: 12_101, maximumLength: maximumLength)
-  try measure("train.real", real, crossEntropyWeight: 1, timer, report, fraction: "train.real.gemm_fraction")
+  // As the daemon does by default, and with the products that PyTorch has.
+  try measure("train.real", real, crossEntropyWeight: 1, precision: .bfloat16, timer, report)
+  try measure("train.real.float32", real, crossEntropyWeight: 1, timer, report, fraction: "train.real.float32.gemm_fraction")
 }
 
-/// - Parameter fraction: the name of the step's arithmetic rate over that of its products alone.
+/// - Parameter fraction: the name of the step's arithmetic rate over that of its products alone, computed by sgemm.
 private func measure(
-  _ name: String, _ data: TrainingData, crossEntropyWeight: Float, _ timer: Timer, _ report: Report, fraction: String
+  _ name: String, _ data: TrainingData, crossEntropyWeight: Float, precision: SoftmaxPrecision = .float32, _ timer: Timer, _ report: Report, fraction: String? = nil
 ) throws {
-  let run = TrainingRun(data, batchSize: batchSize, negatives: negatives, crossEntropyWeight: crossEntropyWeight)
+  let run = TrainingRun(data, batchSize: batchSize, negatives: negatives, crossEntropyWeight: crossEntropyWeight, precision: precision)
   let steps = 8
   let batches = (0..<steps).flatMap { _ in run.nextBatch() }
   let candidates = crossEntropyWeight > 0 ? data.itemCount : 0
@@ -35,6 +37,7 @@ private func measure(
   ])
   try run.checkProgress()
   report.add("\(name).sequences_per_second", results[0], unit: "sequences/s")
+  guard let fraction else { return }
   report.add("\(name).sgemm_gflops", results[1], unit: "GFLOP/s", scale: 1e-9)
   report.add(fraction, results[0].ratio(to: results[1]) * Double(operations) / Double(batchSize), unit: "of sgemm")
 }

@@ -16,7 +16,8 @@ final class TrainingRun {
 
   /// - Parameter crossEntropyWeight: 0 leaves the preference term alone.
   init(
-    _ data: TrainingData, batchSize: Int, negatives: Int, crossEntropyWeight: Float, maximumLength: Int = 50, threads: Int = 1
+    _ data: TrainingData, batchSize: Int, negatives: Int, crossEntropyWeight: Float, precision: SoftmaxPrecision = .float32, maximumLength: Int = 50,
+    threads: Int = 1
   ) {
     workers = WorkerThreads(count: threads)
     self.data = data
@@ -27,7 +28,8 @@ final class TrainingRun {
     let parameters = Parameters(model)
     parameters.initialize(using: &random)
     trainer = Trainer(
-      parameters: parameters, catalogue: catalogue, objective: ObjectiveConfiguration(crossEntropyWeight: crossEntropyWeight),
+      parameters: parameters, catalogue: catalogue,
+      objective: ObjectiveConfiguration(crossEntropyWeight: crossEntropyWeight, softmaxPrecision: precision),
       settings: OptimizerConfiguration(dropout: 0), workers: workers)
     trainer.followCatalogue()
     trainer.reference = trainer.snapshot(version: 1)

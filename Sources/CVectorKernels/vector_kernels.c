@@ -24,6 +24,10 @@ typedef int32_t i16 __attribute__((vector_size(64)));
 #define GELU_SCALE 0.7978846f
 #define GELU_CUBIC 0.044715f
 
+/// Calls `body` with `first` and `lanes`, the latter 16 but for what is left at the end.
+#define FOR_EACH_VECTOR(count, first, lanes) \
+  for (int64_t first = 0, lanes = 16; first < (count) && (lanes = (count) - first < 16 ? (count) - first : 16); first += 16)
+
 static const i16 lane_numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 #if defined(__x86_64__)
@@ -71,6 +75,54 @@ INLINE v16 reciprocal_avx512(v16 x) {
 #pragma clang attribute pop
 #pragma clang attribute pop
 
+// Products of pairs: what is a float to the tiles holds two numbers of 16 bits.
+#pragma clang attribute push(__attribute__((target("avx512bf16,avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,prfchw"))), apply_to = function)
+#pragma clang attribute push(__attribute__((min_vector_width(512))), apply_to = function)
+INLINE v16 all_bfloat16(float pair) { return (v16)_mm512_set1_ps(pair); }
+
+INLINE v16 multiply_add_bfloat16(v16 sum, v16 a, v16 b) { return (v16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b); }
+
+/// Rounded to 16 bits.
+INLINE __m256i rounded_bfloat16(const float *x, int64_t lanes) { return (__m256i)_mm512_cvtneps_pbh((__m512)load_avx512(x, lanes)); }
+
+static void pair_columns_bfloat16(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < rows; i++)
+    FOR_EACH_VECTOR(columns, j, lanes)
+      _mm256_mask_storeu_epi32(pairs + i * stride + j / 2, (__mmask8)((1 << (lanes + 1) / 2) - 1), rounded_bfloat16(x + i * x_stride + j, lanes));
+}
+
+static void pair_rows_bfloat16(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < rows; i += 2)
+    FOR_EACH_VECTOR(columns, j, lanes) {
+      const float *from = x + i * x_stride + j;
+      __m512i low = _mm512_cvtepu16_epi32(rounded_bfloat16(from, lanes));
+      __m512i high = i + 1 < rows ? _mm512_cvtepu16_epi32(rounded_bfloat16(from + x_stride, lanes)) : _mm512_setzero_si512();
+      store_avx512(pairs + i / 2 * stride + j, (v16)_mm512_or_si512(low, _mm512_slli_epi32(high, 16)), lanes);
+    }
+}
+
+#define VARIANT(name) name##_bfloat16
+#define TILE_VECTORS 4
+#define load_bfloat16 load_avx512
+#define store_bfloat16 store_avx512
+#include "products.inc"
+#undef VARIANT
+#undef TILE_VECTORS
+#pragma clang attribute pop
+#pragma clang attribute pop
+
+bool bfloat16_is_there(void) { return vector_best() == VECTOR_AVX512 && __builtin_cpu_supports("avx512bf16"); }
+
+void pair_columns(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
+  pair_columns_bfloat16(pairs, stride, x, x_stride, rows, columns);
+}
+
+void pair_rows(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
+  pair_rows_bfloat16(pairs, stride, x, x_stride, rows, columns);
+}
+
+void multiply_pairs(struct product to, const struct operands *of) { multiply_matrices_bfloat16(to, of); }
+
 enum vector_instructions vector_best(void) {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                  __builtin_cpu_supports("avx512dq")
@@ -95,6 +147,18 @@ INLINE v16 reciprocal_floor(v16 x) { return 1.0f / x; }
 #include "kernels.inc"
 
 enum vector_instructions vector_best(void) { return VECTOR_FLOOR; }
+
+bool bfloat16_is_there(void) { return false; }
+
+void pair_columns(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
+  (void)pairs, (void)stride, (void)x, (void)x_stride, (void)rows, (void)columns;
+}
+
+void pair_rows(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
+  (void)pairs, (void)stride, (void)x, (void)x_stride, (void)rows, (void)columns;
+}
+
+void multiply_pairs(struct product to, const struct operands *of) { (void)to, (void)of; }
 
 #define CHOSEN(name) ((void)instructions, name##_floor)
 #endif

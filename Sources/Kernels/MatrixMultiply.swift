@@ -43,6 +43,16 @@ package func multiplyByTiles(
   _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool = false, transposeB: Bool = false, bias: Matrix? = nil, adding: Matrix? = nil,
   instructions: VectorInstructions = .best
 ) {
+  multiplyByTiles(c, a, b, transposeA: transposeA, transposeB: transposeB, bias: bias, adding: adding) {
+    multiply_matrices(instructions.code, $0, &$1)
+  }
+}
+
+/// - Parameter tiles: what multiplies.
+func multiplyByTiles(
+  _ c: Matrix, _ a: Matrix, _ b: Matrix, transposeA: Bool, transposeB: Bool, bias: Matrix?, adding: Matrix?,
+  _ tiles: (_ to: product, _ of: inout operands) -> Void
+) {
   let k = depth(c, a, b, transposeA: transposeA, transposeB: transposeB)
   precondition(bias.map { $0.columns == c.columns } ?? true)
   precondition(adding.map { $0.rows == c.rows && $0.columns == c.columns } ?? true)
@@ -52,7 +62,7 @@ package func multiplyByTiles(
     b_is_transposed: transposeB, rows: Int64(c.rows), columns: Int64(c.columns), depth: Int64(k))
   let target = product(
     c: c.pointer, stride: Int64(c.stride), factor: 1, bias: bias?.pointer, added: adding?.pointer, added_stride: Int64(adding?.stride ?? 0))
-  multiply_matrices(instructions.code, target, &operands)
+  tiles(target, &operands)
 }
 
 /// ``multiply`` by oneDNN's JIT, whatever the shape; without a bias.

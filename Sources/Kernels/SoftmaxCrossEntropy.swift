@@ -64,13 +64,16 @@ public struct SoftmaxClasses: Sendable {
   /// Added to: (classes, d) and (1, classes).
   let dVectors: Matrix
   let dBias: Matrix
+  let precision: SoftmaxPrecision
   /// Those that are met at a time.
-  fileprivate let parts: [Range<Int>]
-  fileprivate static let partSize = 256
+  let parts: [Range<Int>]
+  static let partSize = 256
   /// Rows that meet them at a time: with a part's vectors their logits stay in a core's second cache.
   package static let blockSize = 256
 
-  public init(vectors: Matrix, bias: Matrix, targetCorrection: [Float]? = nil, dVectors: Matrix, dBias: Matrix) {
+  public init(
+    vectors: Matrix, bias: Matrix, targetCorrection: [Float]? = nil, dVectors: Matrix, dBias: Matrix, precision: SoftmaxPrecision = .float32
+  ) {
     precondition(bias.rows == 1 && bias.columns == vectors.rows && dBias.rows == 1 && dBias.columns == vectors.rows)
     precondition(dVectors.rows == vectors.rows && dVectors.columns == vectors.columns)
     precondition(targetCorrection.map { $0.count == vectors.rows } ?? true)
@@ -79,6 +82,7 @@ public struct SoftmaxClasses: Sendable {
     self.targetCorrection = targetCorrection
     self.dVectors = dVectors
     self.dBias = dBias
+    self.precision = precision
     parts = stride(from: 0, to: vectors.rows, by: Self.partSize).map { $0..<min($0 + Self.partSize, vectors.rows) }
   }
 }
@@ -102,12 +106,15 @@ public func softmaxCrossEntropy(
 ) -> Double {
   precondition(dx.rows == x.rows && dx.columns == x.columns && x.columns == classes.vectors.columns)
   precondition(targets.count == x.rows && weights.count == x.rows && targets.allSatisfy { $0 >= 0 && $0 < classes.vectors.rows })
-  let memory = SoftmaxBlock.Memory(rows: x.rows, classes, arena)
+  let products = classes.products(rows: x.rows, arena, instructions)
+  let most = min(x.rows, SoftmaxClasses.blockSize)
+  let (scaled, factors) = (arena.matrix(most, x.columns), arena.matrix(1, most))
   var loss = 0.0
   for start in stride(from: 0, to: x.rows, by: SoftmaxClasses.blockSize) {
     let rows = start..<min(start + SoftmaxClasses.blockSize, x.rows)
     var block = SoftmaxBlock(
-      classes, x: x.rows(rows), dx: dx.rows(rows), targets: targets[rows], weights: weights[rows], memory, instructions: instructions)
+      classes, x: x.rows(rows), dx: dx.rows(rows), targets: targets[rows], weights: weights[rows], products,
+      scaled: scaled.rows(0..<rows.count), factors: factors.columns(0..<rows.count), instructions)
     for part in classes.parts.indices { block.meet(part) }
     loss += block.loss()
     block.finishRows()
@@ -119,28 +126,15 @@ public func softmaxCrossEntropy(
 
 /// A block of rows on its way past the classes.
 private struct SoftmaxBlock {
-  /// What one block after the other writes to.
-  struct Memory {
-    /// For each part (rows, its classes). Between two rows there is a cache line more, lest they displace each other in the first cache.
-    let exponentials: [Matrix]
-    let scaled: Matrix  // (rows, d)
-    let factors: Matrix  // (1, rows)
-
-    init(rows: Int, _ classes: SoftmaxClasses, _ arena: Arena) {
-      let most = min(rows, SoftmaxClasses.blockSize)
-      exponentials = classes.parts.map { arena.matrix(most, SoftmaxClasses.partSize + 16).columns(0..<$0.count) }
-      scaled = arena.matrix(most, classes.vectors.columns)
-      factors = arena.matrix(1, most)
-    }
-  }
-
   let classes: SoftmaxClasses
   let x: Matrix
   let dx: Matrix
   let targets: [Int]
   let weights: [Float]
-  let memory: Memory
+  let products: any SoftmaxProducts
   let instructions: VectorInstructions
+  private let scaled: Matrix  // (rows, d)
+  private let factors: Matrix  // (1, rows)
   /// Of the exponentials below the greatest logit so far, for each row.
   private var sums: [Float]
   private var targetLogits: [Float]
@@ -148,28 +142,29 @@ private struct SoftmaxBlock {
   private var greatest: [[Float]] = []
 
   init(
-    _ classes: SoftmaxClasses, x: Matrix, dx: Matrix, targets: ArraySlice<Int32>, weights: ArraySlice<Float>, _ memory: Memory,
-    instructions: VectorInstructions
+    _ classes: SoftmaxClasses, x: Matrix, dx: Matrix, targets: ArraySlice<Int32>, weights: ArraySlice<Float>, _ products: any SoftmaxProducts,
+    scaled: Matrix, factors: Matrix, _ instructions: VectorInstructions
   ) {
     self.classes = classes
     self.x = x
     self.dx = dx
     self.targets = targets.map { Int($0) }
     self.weights = Array(weights)
-    self.memory = memory
+    self.products = products
     self.instructions = instructions
+    self.scaled = scaled
+    self.factors = factors
     sums = [Float](repeating: 0, count: x.rows)
     targetLogits = sums
+    products.begin(x)
   }
 
   private var last: Int { classes.parts.count - 1 }
-  private func exponentials(_ part: Int) -> Matrix { memory.exponentials[part].rows(0..<x.rows) }
 
   /// The exponentials of a part's logits, and what they add to the sums and to dx.
   mutating func meet(_ part: Int) {
     let range = classes.parts[part]
-    let values = exponentials(part)
-    multiply(values, x, classes.vectors.rows(range), transposeB: true, bias: classes.bias.columns(range), instructions: instructions)
+    let values = products.logits(part, x)
     for (i, target) in targets.enumerated() where range.contains(target) {
       values[i, target - range.lowerBound] -= classes.targetCorrection?[target] ?? 0
       targetLogits[i] = values[i, target - range.lowerBound]
@@ -186,7 +181,7 @@ private struct SoftmaxBlock {
       reached[i] = top
     }
     greatest.append(reached)
-    multiply(dx, values, classes.vectors.rows(range), adding: part > 0 ? dx : nil, instructions: instructions)
+    products.addToRows(dx, part, values)
   }
 
   /// After all parts.
@@ -213,15 +208,11 @@ private struct SoftmaxBlock {
 
   /// The gradients of a part's classes.
   func finishClasses(_ part: Int) {
-    let values = exponentials(part)
-    let (scaled, factors) = (memory.scaled.rows(0..<x.rows), memory.factors.columns(0..<x.rows))
     copy(scaled, from: x)
     for i in 0..<x.rows {
       factors[0, i] = factor(i, part)
       scale(scaled.rows(i..<i + 1), by: factors[0, i])
     }
-    let (dVectors, dBias) = (classes.dVectors.rows(classes.parts[part]), classes.dBias.columns(classes.parts[part]))
-    multiply(dBias, factors, values, adding: dBias, instructions: instructions)
-    multiply(dVectors, values, scaled, transposeA: true, adding: dVectors, instructions: instructions)
+    products.addToClasses(part, scaled: scaled, factors: factors)
   }
 }

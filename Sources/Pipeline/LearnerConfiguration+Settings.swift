@@ -1,3 +1,4 @@
+import Kernels
 public import Recommender
 public import Settings
 
@@ -23,7 +24,7 @@ extension LearnerConfiguration {
         rankTemperature: Float(objective.poolTemperature), form: PreferenceForm(objective.lossForm), beta: Float(objective.beta),
         preferenceWeight: Float(objective.preferenceWeight), crossEntropyWeight: Float(objective.crossEntropyWeight),
         loadBalancingWeight: Float(model.loadBalancingWeight), fullSoftmaxMaximumItems: objective.fullSoftmaxMaxItems,
-        sampledSoftmaxNegatives: objective.sampledSoftmaxNegatives),
+        sampledSoftmaxNegatives: objective.sampledSoftmaxNegatives, softmaxPrecision: SoftmaxPrecision(objective.softmaxPrecision)),
       optimizer: OptimizerConfiguration(
         learningRate: Float(learner.learningRate), weightDecay: Float(learner.weightDecay), gradientClip: Float(learner.gradientClip),
         dropout: Float(model.dropout)),
@@ -50,6 +51,15 @@ extension PreferenceForm {
     switch form {
     case .pairwise: self = .pairwise
     case .softmax: self = .softmax
+    }
+  }
+}
+
+extension SoftmaxPrecision {
+  init(_ precision: Settings.SoftmaxPrecision) {
+    switch precision {
+    case .bfloat16: self = .bfloat16
+    case .float32: self = .float32
     }
   }
 }

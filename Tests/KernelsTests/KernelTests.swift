@@ -244,6 +244,64 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     expectClose(gradient.array, slopes(logits, loss), tolerance: 2e-3)
   }
 
+  @Test(.enabled(if: BFloat16.isThere), arguments: [(1, 1, 1), (7, 5, 3), (6, 64, 64), (33, 70, 21), (256, 69, 130), (5, 17, 600)])
+  func productsOfPairsAreThoseOfRoundedNumbers(shape: (rows: Int, columns: Int, depth: Int)) {
+    var values = Values(UInt64(shape.depth))
+    let (a, b, bias) = (values.matrix(shape.rows, shape.depth), values.matrix(shape.depth, shape.columns), values.matrix(1, shape.columns))
+    func rounded(_ x: Matrix) -> Matrix {
+      // To the nearest of 8 significant bits, of two the even one.
+      let numbers = x.array.map { Float(bitPattern: ($0.bitPattern + 0x7FFF + ($0.bitPattern >> 16 & 1)) & 0xFFFF_0000) }
+      return Matrix(numbers, rows: x.rows, columns: x.columns)
+    }
+    func transposed(_ x: Matrix) -> Matrix {
+      let result = Matrix(rows: x.columns, columns: x.rows)
+      for i in 0..<x.rows { for j in 0..<x.columns { result[j, i] = x[i, j] } }
+      return result
+    }
+    func columnPairs(_ x: Matrix) -> Matrix {
+      let pairs = Matrix(rows: x.rows, columns: BFloat16.count(x.columns))
+      BFloat16.pairColumns(pairs, x)
+      return pairs
+    }
+    func rowPairs(_ x: Matrix) -> Matrix {
+      let pairs = Matrix(rows: BFloat16.count(x.rows), columns: x.columns)
+      BFloat16.pairRows(pairs, x)
+      return pairs
+    }
+    let expected = Matrix(rows: shape.rows, columns: shape.columns)
+    multiplyReference(expected, rounded(a), rounded(b), bias: bias)
+    let result = Matrix(rows: shape.rows, columns: shape.columns)
+    BFloat16.multiply(result, columnPairs(a), rowPairs(b), bias: bias)
+    expectClose(result.array, expected.array, tolerance: 1e-5, "ab")
+    BFloat16.multiply(result, columnPairs(a), columnPairs(transposed(b)), transposeB: true, bias: bias)
+    expectClose(result.array, expected.array, tolerance: 1e-5, "abᵀ")
+    multiplyReference(expected, rounded(a), rounded(b), adding: expected)
+    BFloat16.multiply(result, rowPairs(transposed(a)), rowPairs(b), transposeA: true, adding: result)
+    expectClose(result.array, expected.array, tolerance: 1e-5, "aᵀb")
+  }
+
+  /// With 8 significant bits a product is off by a 256th of each term at most.
+  @Test(arguments: [(1, 5), (70, 701), (131, 2_048)])
+  func crossEntropyOfShortNumbersIsNearlyThatOfFloats(shape: (rows: Int, classes: Int)) {
+    var values = Values(UInt64(shape.classes))
+    let (x, vectors, bias) = (values.matrix(shape.rows, 9), values.matrix(shape.classes, 9), values.matrix(1, shape.classes))
+    let targets = (0..<shape.rows).map { _ in Int32(values.next() % UInt64(shape.classes)) }
+    let weights = (0..<shape.rows).map { Float($0 % 5) }
+    func gradients(_ precision: SoftmaxPrecision) -> (loss: Double, dx: Matrix, dVectors: Matrix, dBias: Matrix) {
+      let (dx, dVectors, dBias) = (
+        Matrix(rows: shape.rows, columns: 9), Matrix(rows: shape.classes, columns: 9), Matrix(rows: 1, columns: shape.classes)
+      )
+      let classes = SoftmaxClasses(vectors: vectors, bias: bias, dVectors: dVectors, dBias: dBias, precision: precision)
+      return (softmaxCrossEntropy(x, over: classes, targets: targets, weights: weights, dx: dx, arena: Arena()), dx, dVectors, dBias)
+    }
+    let (float, short) = (gradients(.float32), gradients(.bfloat16))
+    #expect((float.loss == short.loss) == (!BFloat16.isThere || float.loss == 0))
+    #expect(abs(float.loss - short.loss) <= 5e-3 * float.loss)
+    expectClose(short.dx.array, float.dx.array, tolerance: 2e-2, "dx")
+    expectClose(short.dVectors.array, float.dVectors.array, tolerance: 2e-2, "dVectors")
+    expectClose(short.dBias.array, float.dBias.array, tolerance: 2e-2, "dBias")
+  }
+
   @Test(arguments: [(1, 5), (3, 512), (70, 700), (64, 1_537), (130, 2_048), (600, 300)], VectorInstructions.ofThisMachine)
   func crossEntropyByPartsIsThatOfAllLogits(shape: (rows: Int, classes: Int), instructions: VectorInstructions) {
     var values = Values(UInt64(shape.classes))

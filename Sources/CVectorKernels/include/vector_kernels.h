@@ -37,6 +37,19 @@ struct operands {
 /// For the narrow matrices of a layer, which stay in the caches.
 void multiply_matrices(enum vector_instructions instructions, struct product to, const struct operands *of);
 
+/// Whether this machine multiplies pairs of bfloat16, floats cut to 16 bits, at twice the rate of floats (AVX512_BF16). Without that the three
+/// functions that follow are not to be called.
+bool bfloat16_is_there(void);
+
+/// Element (i, t) of `pairs` = elements (i, 2t) and (i, 2t + 1) of x, rounded to bfloat16; zeros stand in for what is beyond.
+void pair_columns(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns);
+
+/// Element (t, j) of `pairs` = elements (2t, j) and (2t + 1, j) of x, rounded to bfloat16; zeros stand in for what is beyond.
+void pair_rows(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns);
+
+/// As `multiply_matrices`, of operands whose elements are pairs: each product of two elements is the sum of two products. Sums are floats.
+void multiply_pairs(struct product to, const struct operands *of);
+
 /// One head of one sequence. Rows are `…_stride` floats apart.
 struct attention_head {
   const float *q, *k, *v;

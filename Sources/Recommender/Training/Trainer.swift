@@ -22,11 +22,14 @@ public struct ObjectiveConfiguration: Sendable, Equatable {
   public var fullSoftmaxMaximumItems: Int
   /// Above, over so many items drawn at random, beside the batch's own, with the logQ correction.
   public var sampledSoftmaxNegatives: Int
+  /// Of the softmax's products with the items' vectors.
+  public var softmaxPrecision: SoftmaxPrecision
 
   public init(
     negatives: NegativeSampling = .stochastic, negativesPerTarget: Int = 8, rankTemperature: Float = 0, form: PreferenceForm = .pairwise,
     beta: Float = 0.5, preferenceWeight: Float = 1, crossEntropyWeight: Float = 1, loadBalancingWeight: Float = 0.01,
-    routerNoise: Float = 0.1, fullSoftmaxMaximumItems: Int = 20_000, sampledSoftmaxNegatives: Int = 2_048
+    routerNoise: Float = 0.1, fullSoftmaxMaximumItems: Int = 20_000, sampledSoftmaxNegatives: Int = 2_048,
+    softmaxPrecision: SoftmaxPrecision = .float32
   ) {
     self.negatives = negatives
     self.negativesPerTarget = negativesPerTarget
@@ -39,6 +42,7 @@ public struct ObjectiveConfiguration: Sendable, Equatable {
     self.routerNoise = routerNoise
     self.fullSoftmaxMaximumItems = fullSoftmaxMaximumItems
     self.sampledSoftmaxNegatives = sampledSoftmaxNegatives
+    self.softmaxPrecision = softmaxPrecision
   }
 }
 
@@ -398,7 +402,7 @@ final class Trainer: @unchecked Sendable {
       // A row's own target is in the sum for certain, not by chance.
       let classes = SoftmaxClasses(
         vectors: vectors.rows(candidates), bias: logitBias, targetCorrection: items.correction, dVectors: shard.dVectors.rows(candidates),
-        dBias: shard.dBias.columns(candidates))
+        dBias: shard.dBias.columns(candidates), precision: objective.softmaxPrecision)
       shard.crossEntropy +=
         softmaxCrossEntropy(pass.hidden, over: classes, targets: targets, weights: weights, dx: dHidden, arena: arena)
         * Double(totalWeight / objective.crossEntropyWeight)
