@@ -29,7 +29,7 @@ final class DaemonRun {
 
   /// Creates the topics that are written to. This broker writes all that it holds to its file about once a second, so they hold little.
   func createTopics() throws {
-    let specifications = [("interactions", 15_000), ("recommendations", 3_000)].map { topic, milliseconds in
+    let specifications = [("interactions", 60_000), ("recommendations", 1_000)].map { topic, milliseconds in
       TopicSpecification(
         "\(name)-\(topic)", partitionCount: Settings().topics.partitions, replicationFactor: 1,
         configuration: ["retention.ms": "\(milliseconds)", "segment.ms": "\(milliseconds / 3)", "segment.bytes": "200000"])

@@ -50,7 +50,7 @@ private struct Traffic {
     reflected = Array(repeating: -1, count: users)
     producer = try Producer(properties: ["bootstrap.servers": bootstrapServers, "linger.ms": "1"])
     lists = try Consumer(properties: [
-      "bootstrap.servers": bootstrapServers, "group.id": uniqueName("bench"), "fetch.wait.max.ms": "2", "fetch.min.bytes": "65536",
+      "bootstrap.servers": bootstrapServers, "group.id": uniqueName("bench"), "fetch.wait.max.ms": "1", "fetch.min.bytes": "65536",
       "receive.message.max.bytes": "1000000000",
     ])
     let topic = "\(daemon.name)-recommendations"
