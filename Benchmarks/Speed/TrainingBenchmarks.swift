@@ -31,10 +31,9 @@ private func measure(
   let products = batches.map { StepProducts($0.input.sequences, run.model, candidates: candidates) }
   let operations = products.reduce(0) { $0 + $1.operations + $1.attentionOperations } / steps
   let productOperations = products.reduce(0) { $0 + $1.operations }
-  let results = try timer.interleaved([
-    Timer.Work(units: Double(batchSize)) { try run.step() },
-    Timer.Work(units: Double(productOperations)) { products.forEach { $0.run() } },
-  ])
+  let step = Timer.Work(units: Double(batchSize)) { try run.step() }
+  let productsAlone = Timer.Work(units: Double(productOperations)) { products.forEach { $0.run() } }
+  let results = try timer.interleaved(fraction == nil ? [step] : [step, productsAlone])
   try run.checkProgress()
   report.add("\(name).sequences_per_second", results[0], unit: "sequences/s")
   guard let fraction else { return }

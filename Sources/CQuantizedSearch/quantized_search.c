@@ -13,6 +13,9 @@ enum {
   TOGETHER = QUANTIZED_PADDING / GROUP
 };
 
+// A word has a bit for each row of a piece.
+_Static_assert(QUANTIZED_PADDING == 64, "rows that are taken together have a bit each");
+
 static int32_t rows_left(const struct quantized_rows *rows, int32_t group) {
   int32_t left = rows->count - group * GROUP;
   return left < 0 ? 0 : left < GROUP ? left : GROUP;
@@ -216,7 +219,7 @@ VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t gr
   _mm512_storeu_ps(upper, upper512(sums, rows, group, query, (__mmask16)((1u << rows_left(rows, group)) - 1)));
 }
 
-/// A sample's rows against `count` queries, a constant from 1 to 4.
+/// A sample's rows against `count` queries, a constant: 1 or 4.
 VNNI INLINE void greatest512(
     const struct quantized_rows *rows, const struct quantized_sample *sample, const struct quantized_query *queries, const int count,
     const uint64_t *left_out, float *greatest) {

@@ -108,6 +108,8 @@ static void pair_rows_bfloat16(float *pairs, int64_t stride, const float *x, int
 #include "products.inc"
 #undef VARIANT
 #undef TILE_VECTORS
+#undef load_bfloat16
+#undef store_bfloat16
 #pragma clang attribute pop
 #pragma clang attribute pop
 

@@ -31,14 +31,14 @@ extension QuantizedMatrix {
   ///   - count: how many of the best are wanted.
   ///   - known: of each query, scores of settled rows that are in its list if they are high enough. The higher they are, the fewer rows are found.
   ///   - additions: of each query, a row at most once.
-  ///   - settled: of each query, rows that have no place in its list, or are there with an addition or a known score.
-  ///   - arena: for the rows that a block brings.
+  ///   - settled: of each query, with room for all rows, those that have no place in its list, or are there with an addition or a known score.
+  ///   - arena: for the rows that a block brings, and what a sample does.
   /// - Returns: in no order, with their additions, without those that are known.
   public func search(
     _ queries: Matrix, bias: Matrix, count: Int, known: [[Float]], additions: [[RowAddition]], settled: ArraySlice<RowSet>, arena: Arena
   ) -> [[RowAddition]] {
     precondition(queries.columns == columns && bias.columns == rows && count > 0)
-    precondition([known.count, additions.count, settled.count].allSatisfy { $0 == queries.rows })
+    precondition([known.count, additions.count, settled.count].allSatisfy { $0 == queries.rows } && settled.allSatisfy { $0.capacity >= rows })
     guard queries.rows > 0, rows > 0 else { return additions.map { _ in [] } }
     let query = quantize(queries)
     let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
@@ -81,7 +81,8 @@ extension QuantizedMatrix {
     // Of the best so many are in the sample, and hardly ever two and a half standard deviations and two more.
     let expected = Double(count) * Double(sample) / Double(rows)
     let rank = Int((expected + 2.5 * expected.squareRoot() + 2).rounded(.up))
-    guard rank < count else { return }
+    // Of a piece at most one row of each lane is kept.
+    guard rank < count, rank <= sample / 4 else { return }
     let unknown = candidates.indices.filter { !candidates[$0].isFull }
     guard unknown.count >= Self.guessedTogether else { return }
     for (i, least) in zip(unknown, pass.lowerBounds(ofRank: rank, inOneOf: rows / sample, unknown, asked)) { candidates[i].guess(least) }
@@ -143,12 +144,12 @@ extension QuantizedMatrix {
       let greatest = arena.matrix(queries.count, kept * lanes)
       greatest.pointer.update(repeating: -.infinity, count: greatest.count)
       // Not the first piece of all: what is oldest may well be what is best.
-      let pieces = Swift.stride(from: distance / 2, to: (matrix.rows + RowSet.wordSize - 1) / RowSet.wordSize, by: distance)
+      let pieces = Array(Swift.stride(from: distance / 2, to: (matrix.rows + RowSet.wordSize - 1) / RowSet.wordSize, by: distance))
       let leftOut = queries.flatMap { i in pieces.map { settled[settled.startIndex + i].word($0) } }
       var rows = matrix.part(0..<matrix.rows, bias)
       leftOut.withUnsafeBufferPointer { leftOut in
         var sample = quantized_sample(
-          count: Int32(leftOut.count / queries.count), first: Int32(distance / 2), distance: Int32(distance), kept: Int32(kept),
+          count: Int32(pieces.count), first: Int32(distance / 2), distance: Int32(distance), kept: Int32(kept),
           left_out: leftOut.baseAddress)
         quantized_greatest(matrix.instructions.code, &rows, &sample, queries.map { asked[$0] }, Int32(queries.count), greatest.pointer)
       }

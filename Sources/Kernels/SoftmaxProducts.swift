@@ -9,7 +9,8 @@ extension SoftmaxClasses {
   /// By this precision, for up to so many rows.
   func products(rows: Int, _ arena: Arena, _ instructions: VectorInstructions) -> any SoftmaxProducts {
     let most = min(rows, Self.blockSize)
-    return precision == .bfloat16 && BFloat16.isThere ? ShortProducts(rows: most, self, arena) : FloatProducts(rows: most, self, arena, instructions)
+    return precision == .bfloat16 && BFloat16.isThere && instructions == .avx512
+      ? ShortProducts(rows: most, self, arena) : FloatProducts(rows: most, self, arena, instructions)
   }
 }
 
@@ -57,7 +58,8 @@ private struct FloatProducts: SoftmaxProducts {
   }
 }
 
-/// Of operands that are rounded to bfloat16.
+/// Of operands that are rounded to bfloat16. The target's own part of the gradients is not rounded: where it has nearly all of the probability, what
+/// is left of a gradient is the rounding, a 512th at most.
 private struct ShortProducts: SoftmaxProducts {
   let classes: SoftmaxClasses
   private let values: Matrix  // (rows, a part's classes)

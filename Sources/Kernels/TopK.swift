@@ -1,6 +1,6 @@
 /// Collects the exact k greatest of a stream of scores in a heap whose root is the least of them.
 ///
-/// Of equal scores the lower index wins.
+/// Of equal scores the lower index wins; none is negative.
 public struct TopKCollector: Sendable {
   public let k: Int
   private var heap: [Key] = []

@@ -40,7 +40,11 @@ struct StoreLock: ~Copyable {
   }
 
   deinit {
-    if descriptor >= 0 { close(descriptor) }
+    if descriptor >= 0 {
+      // A child that was forked and has not begun its program yet has the open file as well: closing alone would leave the lock to it.
+      flock(descriptor, LOCK_UN)
+      close(descriptor)
+    }
     let folder = folder
     _ = Self.openFolders.withLock { $0.remove(folder) }
   }

@@ -128,7 +128,7 @@ public enum SettingsSchema {
       "Draw from the pool in proportion to (1 + rank)^(-1/temperature), 1 being about as targets fall; 0 draws evenly."),
     .choice(
       "objective.softmax_precision", \.objective.softmaxPrecision,
-      "Of the softmax's products: bfloat16 takes half the time where the CPU has it (AVX512_BF16), and is float32 elsewhere."),
+      "Of the softmax's products: bfloat16 is faster, where the CPU has it (AVX512_BF16), and float32 elsewhere."),
 
     .integer("learner.threads", \.learner.threads, 1...256, "Threads of the learner."),
     .choice(
@@ -171,7 +171,7 @@ public enum SettingsSchema {
       "Scored interactions before the guard judges."),
     .integer("learner.seed", \.learner.seed, 0...Int.max, "Seed of all randomness."),
     .boolean(
-      "learner.deterministic", \.learner.deterministic, "One thread and learning paced by the stream: the same history gives the same bits."
+      "learner.deterministic", \.learner.deterministic, "One thread and learning paced by the stream: the same history gives the same bits on the same CPU."
     ),
 
     .integer("pool.size", \.pool.size, 1...10_000, "Items in a user's pool."),

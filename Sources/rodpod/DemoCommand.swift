@@ -68,8 +68,6 @@ struct DemoCommand: AsyncParsableCommand {
     var settings = Settings()
     settings.kafka.bootstrapServers = cluster.bootstrapServers
     settings.kafka.groupInstanceID = ""
-    // The mock cluster answers a fetch only after its whole wait.
-    settings.kafka.properties = ["fetch.wait.max.ms": "10"]
     settings.store.path = folder.path
     settings.store.mapSizeBytes = 256 << 20
     settings.learner.maxLagInteractions = 1_000_000

@@ -403,7 +403,7 @@ import TestSupport
   @Test func aFetchThatWasAnsweredTooEarlyIsFollowedByTheTimeThatItShouldHaveTaken() throws {
     let pacing = try #require(FetchPacing(["fetch.min.bytes": "1000", "fetch.wait.max.ms": "10"]))
     // What is assigned is not known yet.
-    #expect(pacing.pause(size: 18, after: 100) == 0)
+    #expect(pacing.pause(size: 18, after: 100) == 400)
     pacing.assigned([TopicPartition("ab", 0), TopicPartition("ab", 1), TopicPartition("c", 0)])
     let empty = 18 + 8 + 7 + 8 + 3 * 42
     #expect(pacing.pause(size: empty, after: 100) == 9_900)
@@ -411,8 +411,9 @@ import TestSupport
     #expect(pacing.pause(size: empty, after: 500_000) == 0)
     // The time is not known.
     #expect(pacing.pause(size: empty, after: -1) == 0)
-    // A record.
-    #expect(pacing.pause(size: empty + 1, after: 100) == 0)
+    // Perhaps a record.
+    #expect(pacing.pause(size: empty + 1, after: 100) == 400)
+    #expect(pacing.pause(size: empty + 1, after: 501) == 0)
     pacing.assigned((0..<100).map { TopicPartition("ab", $0) })
     #expect(pacing.pause(size: 999, after: 0) == 10_000)
     #expect(pacing.pause(size: 1_000, after: 0) == 0)
@@ -420,7 +421,9 @@ import TestSupport
     #expect(FetchPacing(["fetch.wait.max.ms": "10"]) == nil)
     #expect(FetchPacing(["fetch.min.bytes": "1", "fetch.wait.max.ms": "10"]) == nil)
     #expect(FetchPacing(["fetch.min.bytes": "2", "fetch.wait.max.ms": "0"]) == nil)
-    #expect(try #require(FetchPacing(["fetch.min.bytes": "2"])).pause(size: 1, after: 0) == 0)
+    let patient = try #require(FetchPacing(["fetch.min.bytes": "200"]))
+    patient.assigned([TopicPartition("ab", 0)])
+    #expect(patient.pause(size: 60, after: 0) == 100_000)
   }
 
   /// Whatever the broker does: the one that these tests start answers at once.

@@ -60,7 +60,7 @@ void quantized_upper_bounds(
     enum quantized_instructions instructions, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query,
     float upper[QUANTIZED_GROUP]);
 
-/// Pieces of `QUANTIZED_PADDING` rows from everywhere, of which the greatest lower bounds are kept.
+/// Pieces of `QUANTIZED_PADDING` rows from everywhere, of which the greatest lower bounds are kept. Each begins before the last row.
 struct quantized_sample {
   /// Of how many pieces it is: the first one's number, and one in so many after it.
   int32_t count, first, distance;

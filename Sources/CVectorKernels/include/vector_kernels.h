@@ -37,7 +37,7 @@ struct operands {
 /// For the narrow matrices of a layer, which stay in the caches.
 void multiply_matrices(enum vector_instructions instructions, struct product to, const struct operands *of);
 
-/// Whether this machine multiplies pairs of bfloat16, floats cut to 16 bits, at twice the rate of floats (AVX512_BF16). Without that the three
+/// Whether this machine multiplies pairs of bfloat16, floats rounded to 16 bits (AVX512_BF16). Without that the three
 /// functions that follow are not to be called.
 bool bfloat16_is_there(void);
 

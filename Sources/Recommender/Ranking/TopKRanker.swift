@@ -47,7 +47,7 @@ public final class TopKRanker {
   private let encoderArena = Arena()
   private var collector = TopKCollector(k: 1)
   /// What each user may not have, and whose score or addition is known before the search.
-  private var settled: [RowSet]
+  private var settled: [RowSet] = []
   /// Rows whose scores are in memory at a time where all are needed.
   private let tile = 2048
   /// About so many interactions are encoded at a time: what the encoder writes then stays in a core's second cache.
@@ -56,7 +56,7 @@ public final class TopKRanker {
   private let searchedTogether = 128
   private let evidence = Neighborhood.Evidence()
 
-  public init() { settled = Array(repeating: RowSet(capacity: 0), count: searchedTogether) }
+  public init() {}
 
   /// - Parameters:
   ///   - snapshot: rows that may be in nobody's list are left out by ``ModelSnapshot/restricted(to:)``.
@@ -67,7 +67,7 @@ public final class TopKRanker {
   ) -> [[RankedItem]] {
     guard count > 0, snapshot.rowCount > 0 else { return requests.map { _ in [] } }
     let (hidden, slots, contexts) = encode(requests, snapshot, lookup)
-    reserve(count: count, rows: snapshot.rowCount)
+    reserve(count: count, rows: snapshot.rowCount, users: min(slots.count, searchedTogether))
     var result = [[RankedItem]](repeating: [], count: requests.count)
     for first in stride(from: 0, to: slots.count, by: searchedTogether) {
       let part = first..<min(first + searchedTogether, slots.count)
@@ -124,9 +124,10 @@ public final class TopKRanker {
     }
   }
 
-  private func reserve(count: Int, rows: Int) {
+  private func reserve(count: Int, rows: Int, users: Int) {
     if collector.k != count { collector = TopKCollector(k: count) }
-    if settled.contains(where: { $0.capacity < rows }) { settled = settled.map { _ in RowSet(capacity: rows) } }
+    if settled.contains(where: { $0.capacity < rows }) { settled.removeAll() }
+    while settled.count < users { settled.append(RowSet(capacity: rows)) }
   }
 
   /// f(s, i) of each row without the neighbourhood.
