@@ -37,10 +37,10 @@ runs_anew() { state_is active && [ "$(main_pid)" != "$1" ]; }
 "$broker" start --only kafka --kafka-port $port --data-dir "$work/kafka" > "$work/kafka.log" 2>&1 &
 kafka=$!
 mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus bookworm "$root"
-cp "$package" "$root/root/rodpod.deb"
+cp "$package" "$root/srv/rodpod.deb"
 dpkg-deb -R "$package" "$work/next"
 sed -i 's/^Version: .*/&+next/' "$work/next/DEBIAN/control"
-dpkg-deb -Znone --root-owner-group -b "$work/next" "$root/root/next.deb" > /dev/null
+dpkg-deb -Znone --root-owner-group -b "$work/next" "$root/srv/next.deb" > /dev/null
 
 # The network is the machine's own, where the broker is.
 systemd-nspawn --quiet --directory "$root" --register=no --keep-unit --boot > "$work/boot.log" 2>&1 < /dev/null &
@@ -49,7 +49,7 @@ booted() { init=$(pgrep --parent "$container") && [ -n "$(inside systemctl is-sy
 until_true "systemd has booted" booted
 
 inside apt-get update -q > /dev/null
-inside apt-get install -y -q --no-install-recommends /root/rodpod.deb > "$work/apt.log" 2>&1 || fail "installation"
+inside apt-get install -y -q --no-install-recommends /srv/rodpod.deb > "$work/apt.log" 2>&1 || fail "installation"
 state_is inactive || fail "an installation starts nothing"
 echo "ok: an installation starts nothing"
 sed -i "s/^  bootstrap_servers: .*/  bootstrap_servers: 127.0.0.1:$port/" "$root/etc/rodpod/rodpod.yaml"
@@ -71,7 +71,7 @@ inside kill -9 "$before"
 until_true "it is started again after a kill" runs_anew "$before"
 
 before=$(main_pid)
-inside apt-get install -y -q /root/next.deb > "$work/apt.log" 2>&1 || fail "upgrade"
+inside apt-get install -y -q /srv/next.deb > "$work/apt.log" 2>&1 || fail "upgrade"
 until_true "an upgrade starts it again" runs_anew "$before"
 
 echo "  nonsense: 1" >> "$root/etc/rodpod/rodpod.yaml"

@@ -22,13 +22,15 @@ func trainingBenchmarks(_ timer: Timer, _ report: Report, beauty: String?) throw
 
 /// - Parameter fraction: the name of the step's arithmetic rate over that of its products alone, computed by sgemm.
 private func measure(
-  _ name: String, _ data: TrainingData, crossEntropyWeight: Float, precision: SoftmaxPrecision = .float32, _ timer: Timer, _ report: Report, fraction: String? = nil
+  _ name: String, _ data: TrainingData, crossEntropyWeight: Float, precision: SoftmaxPrecision = .float32, _ timer: Timer, _ report: Report,
+  fraction: String? = nil
 ) throws {
   let run = TrainingRun(data, batchSize: batchSize, negatives: negatives, crossEntropyWeight: crossEntropyWeight, precision: precision)
   let steps = 8
   let batches = (0..<steps).flatMap { _ in run.nextBatch() }
   let candidates = crossEntropyWeight > 0 ? data.itemCount : 0
-  let products = batches.map { StepProducts($0.input.sequences, run.model, candidates: candidates) }
+  // Only what is timed.
+  let products = fraction == nil ? [] : batches.map { StepProducts($0.input.sequences, run.model, candidates: candidates) }
   let operations = products.reduce(0) { $0 + $1.operations + $1.attentionOperations } / steps
   let productOperations = products.reduce(0) { $0 + $1.operations }
   let step = Timer.Work(units: Double(batchSize)) { try run.step() }

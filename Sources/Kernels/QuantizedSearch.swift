@@ -144,7 +144,7 @@ extension QuantizedMatrix {
       let greatest = arena.matrix(queries.count, kept * lanes)
       greatest.pointer.update(repeating: -.infinity, count: greatest.count)
       // Not the first piece of all: what is oldest may well be what is best.
-      let pieces = Array(Swift.stride(from: distance / 2, to: (matrix.rows + RowSet.wordSize - 1) / RowSet.wordSize, by: distance))
+      let pieces = Array(stride(from: distance / 2, to: (matrix.rows + RowSet.wordSize - 1) / RowSet.wordSize, by: distance))
       let leftOut = queries.flatMap { i in pieces.map { settled[settled.startIndex + i].word($0) } }
       var rows = matrix.part(0..<matrix.rows, bias)
       leftOut.withUnsafeBufferPointer { leftOut in

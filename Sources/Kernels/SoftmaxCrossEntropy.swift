@@ -156,7 +156,6 @@ private struct SoftmaxBlock {
     self.factors = factors
     sums = [Float](repeating: 0, count: x.rows)
     targetLogits = sums
-    products.begin(x)
   }
 
   private var last: Int { classes.parts.count - 1 }

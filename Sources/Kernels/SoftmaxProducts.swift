@@ -16,9 +16,7 @@ extension SoftmaxClasses {
 
 /// The three products of a block's rows and a part's classes, and what they hold for it: logits, dx and dVectors with dBias.
 protocol SoftmaxProducts {
-  /// Before a block of rows meets the classes.
-  func begin(_ x: Matrix)
-  /// x·vectorsᵀ + bias of a part: (rows, its classes), valid until the next call.
+  /// x·vectorsᵀ + bias of a part: (rows, its classes), valid until the next call. A block's first part comes first.
   func logits(_ part: Int, _ x: Matrix) -> Matrix
   /// dx + exponentials·vectors, or without dx in a block's first part. The exponentials, in place of the logits, are kept for ``addToClasses``.
   func addToRows(_ dx: Matrix, _ part: Int, _ exponentials: Matrix)
@@ -37,8 +35,6 @@ private struct FloatProducts: SoftmaxProducts {
     self.instructions = instructions
     exponentials = classes.parts.map { arena.matrix(rows, SoftmaxClasses.partSize + 16).columns(0..<$0.count) }
   }
-
-  func begin(_ x: Matrix) {}
 
   func logits(_ part: Int, _ x: Matrix) -> Matrix {
     let (range, values) = (classes.parts[part], exponentials[part].rows(0..<x.rows))
@@ -87,13 +83,13 @@ private struct ShortProducts: SoftmaxProducts {
     byRow = classes.parts.map { arena.matrix(pairs(rows), part + 16).columns(0..<$0.count) }
   }
 
-  func begin(_ x: Matrix) { BFloat16.pairColumns(self.x.rows(0..<x.rows), x) }
-
   func logits(_ part: Int, _ x: Matrix) -> Matrix {
     let range = classes.parts[part]
     let (values, vectors) = (values.rows(0..<x.rows).columns(0..<range.count), vectors.rows(0..<range.count))
+    let pairs = self.x.rows(0..<x.rows)
+    if part == 0 { BFloat16.pairColumns(pairs, x) }
     BFloat16.pairColumns(vectors, classes.vectors.rows(range))
-    BFloat16.multiply(values, self.x.rows(0..<x.rows), vectors, transposeB: true, bias: classes.bias.columns(range))
+    BFloat16.multiply(values, pairs, vectors, transposeB: true, bias: classes.bias.columns(range))
     return values
   }
 

@@ -171,8 +171,8 @@ public enum SettingsSchema {
       "Scored interactions before the guard judges."),
     .integer("learner.seed", \.learner.seed, 0...Int.max, "Seed of all randomness."),
     .boolean(
-      "learner.deterministic", \.learner.deterministic, "One thread and learning paced by the stream: the same history gives the same bits on the same CPU."
-    ),
+      "learner.deterministic", \.learner.deterministic,
+      "One thread and learning paced by the stream: the same history gives the same bits on the same CPU."),
 
     .integer("pool.size", \.pool.size, 1...10_000, "Items in a user's pool."),
     .integer("pool.max_age_versions", \.pool.maxAgeVersions, 1...1_000_000, "Model versions after which a pool is made afresh."),

@@ -29,7 +29,7 @@ extension DaemonProcessTests {
       ("make demo", .dryRun), ("make test", .dryRun), ("make deb", .dryRun), ("make check-deb", .dryRun), ("make build", .dryRun),
       ("make docs", .dryRun), ("make bench", .dryRun), ("make bench-peers", .dryRun), ("make quality", .dryRun), ("make torture", .dryRun),
       ("make fuzz", .dryRun), ("make sanitize", .dryRun), ("make sbom", .dryRun),
-      ("sudo apt install ./dist/rodpod_*_amd64.deb", .inScript("debian/check-service.sh", "apt-get install -y -q --no-install-recommends /root/rodpod.deb")),
+      ("sudo apt install ./dist/rodpod_*_amd64.deb", .inScript("debian/check-service.sh", "apt-get install -y -q --no-install-recommends /srv/rodpod.deb")),
       ("sudo systemctl enable --now rodpod", .inScript("debian/check-service.sh", "systemctl enable --now rodpod")),
 
       ("export PATH=$PWD/.build/release:$PATH", .runs(["export PATH=$PWD/.build/release:$PATH && rodpod --version"])),
