@@ -16,7 +16,7 @@ func trainingBenchmarks(_ timer: Timer, _ report: Report, beauty: String?) throw
     try beauty.map { try TrainingData.beauty($0, maximumLength: maximumLength) }
     ?? TrainingData.lengths("Benchmarks/beauty_lengths.tsv", itemCount: 12_101, maximumLength: maximumLength)
   // As the daemon does by default, and with the products that PyTorch has.
-  try measure("train.real", real, crossEntropyWeight: 1, precision: .bfloat16, timer, report)
+  try measure("train.real", real, crossEntropyWeight: 1, precision: .fastest, timer, report)
   try measure("train.real.float32", real, crossEntropyWeight: 1, timer, report, fraction: "train.real.float32.gemm_fraction")
 }
 

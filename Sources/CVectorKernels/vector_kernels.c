@@ -115,6 +115,8 @@ static void pair_rows_bfloat16(float *pairs, int64_t stride, const float *x, int
 
 bool bfloat16_is_there(void) { return vector_best() == VECTOR_AVX512 && __builtin_cpu_supports("avx512bf16"); }
 
+bool bfloat16_is_fast(void) { return bfloat16_is_there() && __builtin_cpu_is("amd"); }
+
 void pair_columns(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
   pair_columns_bfloat16(pairs, stride, x, x_stride, rows, columns);
 }
@@ -151,6 +153,8 @@ INLINE v16 reciprocal_floor(v16 x) { return 1.0f / x; }
 enum vector_instructions vector_best(void) { return VECTOR_FLOOR; }
 
 bool bfloat16_is_there(void) { return false; }
+
+bool bfloat16_is_fast(void) { return false; }
 
 void pair_columns(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns) {
   (void)pairs, (void)stride, (void)x, (void)x_stride, (void)rows, (void)columns;

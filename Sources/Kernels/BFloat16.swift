@@ -5,6 +5,9 @@ import CVectorKernels
 enum BFloat16 {
   /// Whether the machine has instructions for them (AVX512_BF16). There is nothing else here.
   static let isThere = bfloat16_is_there()
+  /// Whether they take as long as those for floats, and so do twice the work. On Intel's CPUs they take four times as long (Sapphire Rapids and its
+  /// successors), on AMD's as long.
+  static let isFast = bfloat16_is_fast()
 
   /// Element (i, t) = (x(i, 2t), x(i, 2t + 1)): (rows, columns / 2), rounded up.
   static func pairColumns(_ pairs: Matrix, _ x: Matrix) {

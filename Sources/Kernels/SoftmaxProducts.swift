@@ -3,6 +3,9 @@ public enum SoftmaxPrecision: Sendable {
   case float32
   /// Of operands rounded to bfloat16, with sums of 32 bits, where the machine has instructions for that; elsewhere as ``float32``.
   case bfloat16
+
+  /// On this machine.
+  public static let fastest: SoftmaxPrecision = BFloat16.isFast ? .bfloat16 : .float32
 }
 
 extension SoftmaxClasses {

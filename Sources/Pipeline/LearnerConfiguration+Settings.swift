@@ -58,6 +58,7 @@ extension PreferenceForm {
 extension SoftmaxPrecision {
   init(_ precision: Settings.SoftmaxPrecision) {
     switch precision {
+    case .auto: self = .fastest
     case .bfloat16: self = .bfloat16
     case .float32: self = .float32
     }

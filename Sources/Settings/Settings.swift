@@ -160,12 +160,12 @@ public struct Settings: Sendable, Equatable {
     public var fullSoftmaxMaxItems = 20_000
     public var sampledSoftmaxNegatives = 1024
     public var poolTemperature = 1.0
-    public var softmaxPrecision = SoftmaxPrecision.bfloat16
+    public var softmaxPrecision = SoftmaxPrecision.auto
   }
 
-  /// Of the operands of the softmax's products with the items' vectors.
+  /// Of the operands of the softmax's products with the items' vectors; `auto` is what is fastest on the machine.
   public enum SoftmaxPrecision: String, CaseIterable, Sendable {
-    case bfloat16, float32
+    case auto, bfloat16, float32
   }
 
   /// How negatives are drawn for the preference term.

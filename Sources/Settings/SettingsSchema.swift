@@ -128,7 +128,7 @@ public enum SettingsSchema {
       "Draw from the pool in proportion to (1 + rank)^(-1/temperature), 1 being about as targets fall; 0 draws evenly."),
     .choice(
       "objective.softmax_precision", \.objective.softmaxPrecision,
-      "Of the softmax's products: bfloat16 is faster, where the CPU has it (AVX512_BF16), and float32 elsewhere."),
+      "Of the softmax's products: auto is bfloat16 where the CPU is faster with it (AMD's with AVX512_BF16); without AVX512_BF16 all are float32."),
 
     .integer("learner.threads", \.learner.threads, 1...256, "Threads of the learner."),
     .choice(

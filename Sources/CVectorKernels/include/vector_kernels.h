@@ -37,9 +37,12 @@ struct operands {
 /// For the narrow matrices of a layer, which stay in the caches.
 void multiply_matrices(enum vector_instructions instructions, struct product to, const struct operands *of);
 
-/// Whether this machine multiplies pairs of bfloat16, floats rounded to 16 bits (AVX512_BF16). Without that the three
-/// functions that follow are not to be called.
+/// Whether this machine multiplies pairs of bfloat16, floats rounded to 16 bits (AVX512_BF16). Without that `pair_columns`,
+/// `pair_rows` and `multiply_pairs` are not to be called.
 bool bfloat16_is_there(void);
+
+/// Whether it does so as fast as it multiplies floats, so that a product of pairs is twice as fast.
+bool bfloat16_is_fast(void);
 
 /// Element (i, t) of `pairs` = elements (i, 2t) and (i, 2t + 1) of x, rounded to bfloat16; zeros stand in for what is beyond.
 void pair_columns(float *pairs, int64_t stride, const float *x, int64_t x_stride, int64_t rows, int64_t columns);
