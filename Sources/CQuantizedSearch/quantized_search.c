@@ -22,16 +22,16 @@ static int32_t rows_left(const struct quantized_rows *rows, int32_t group) {
 }
 
 static void upper_bounds_plain(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
-  int32_t products[GROUP] = {0};
-  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
+  int32_t sums[GROUP];
+  for (int32_t row = 0; row < GROUP; row++) sums[row] = query->start;
+  const uint8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
   for (int32_t column = 0; column < rows->columns; column += 4, values += 4 * GROUP)
     for (int32_t row = 0; row < GROUP; row++)
-      for (int32_t i = 0; i < 4; i++) products[row] += query->values[column + i] * values[4 * row + i];
+      for (int32_t i = 0; i < 4; i++) sums[row] += query->values[column + i] * values[4 * row + i];
   int32_t left = rows_left(rows, group);
   for (int32_t i = 0; i < GROUP; i++) {
     int32_t row = group * GROUP + i;
-    upper[i] = i < left ? rows->bias[row] + (float)(products[i] + rows->offsets[row]) * (rows->scales[row] * query->scale) + query->error * rows->norms[row]
-                        : -INFINITY;
+    upper[i] = i < left ? rows->bias[row] + ((float)sums[i] * query->scale + query->error) * rows->scales[row] : -INFINITY;
   }
 }
 
@@ -89,7 +89,7 @@ static void greatest_lower_bounds(
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")))
 #define AVX2 __attribute__((target("avx2,fma")))
 
-INLINE int32_t four_values(const uint8_t *values) {
+INLINE int32_t four_values(const int8_t *values) {
   int32_t four;
   memcpy(&four, values, 4);
   return four;
@@ -102,26 +102,24 @@ INLINE void append(struct quantized_hit **next, int32_t first, uint64_t mask, co
   }
 }
 
-/// The upper bounds of a group's rows, those that are not valid being −∞. The sums began with the offsets.
+/// The upper bounds of a group's rows, those that are not valid being −∞.
 VNNI INLINE __m512 upper512(__m512i sums, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, __mmask16 valid) {
   int32_t row = group * GROUP;
-  __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(rows->scales + row), _mm512_set1_ps(query->scale));
-  __m512 rest = _mm512_fmadd_ps(
-      _mm512_loadu_ps(rows->norms + row), _mm512_set1_ps(query->error), _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row));
-  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, rest);
+  __m512 units = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(query->scale), _mm512_set1_ps(query->error));
+  __m512 bias = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row);
+  return _mm512_fmadd_ps(units, _mm512_loadu_ps(rows->scales + row), bias);
 }
 
-/// What the products of so many groups with `count` queries, a constant, add up to with the offsets.
+/// What the products of so many groups with `count` queries, a constant, add up to.
 VNNI INLINE void products512(
     const struct quantized_rows *rows, int32_t group, const struct quantized_query *queries, const int count,
     __m512i sums[4][TOGETHER]) {
-  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
+  const uint8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
   const int64_t group_size = (int64_t)GROUP * rows->columns;
 #pragma clang loop unroll(full)
-  for (int g = 0; g < TOGETHER; g++) {
-    __m512i offsets = _mm512_loadu_si512(rows->offsets + (group + g) * GROUP);
+  for (int q = 0; q < count; q++) {
 #pragma clang loop unroll(full)
-    for (int q = 0; q < count; q++) sums[q][g] = offsets;
+    for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_set1_epi32(queries[q].start);
   }
   for (int64_t column = 0; column < rows->columns; column += 4, values += 4 * GROUP) {
     __m512i x[TOGETHER];
@@ -131,7 +129,7 @@ VNNI INLINE void products512(
     for (int q = 0; q < count; q++) {
       __m512i four = _mm512_set1_epi32(four_values(queries[q].values + column));
 #pragma clang loop unroll(full)
-      for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], four, x[g]);
+      for (int g = 0; g < TOGETHER; g++) sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], x[g], four);
     }
   }
 }
@@ -212,10 +210,10 @@ VNNI static void find_vnni(
 }
 
 VNNI static void upper_bounds_vnni(const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, float upper[GROUP]) {
-  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
-  __m512i sums = _mm512_loadu_si512(rows->offsets + group * GROUP);
+  const uint8_t *values = rows->values + (int64_t)group * GROUP * rows->columns;
+  __m512i sums = _mm512_set1_epi32(query->start);
   for (int32_t column = 0; column < rows->columns; column += 4)
-    sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(four_values(query->values + column)), _mm512_loadu_si512(values + column * GROUP));
+    sums = _mm512_dpbusd_epi32(sums, _mm512_loadu_si512(values + column * GROUP), _mm512_set1_epi32(four_values(query->values + column)));
   _mm512_storeu_ps(upper, upper512(sums, rows, group, query, (__mmask16)((1u << rows_left(rows, group)) - 1)));
 }
 
@@ -259,12 +257,12 @@ VNNI static void greatest_vnni(
 
 /// Half a group against one query.
 AVX2 INLINE __m256 upper256(const struct quantized_rows *rows, int32_t group, int32_t half, const struct quantized_query *query) {
-  const int8_t *values = rows->values + (int64_t)group * GROUP * rows->columns + half * 32;
+  const uint8_t *values = rows->values + (int64_t)group * GROUP * rows->columns + half * 32;
   int32_t row = group * GROUP + half * 8, left = rows_left(rows, group) - half * 8;
-  __m256i sums = _mm256_loadu_si256((const __m256i *)(rows->offsets + row));
+  __m256i sums = _mm256_set1_epi32(query->start);
   for (int32_t column = 0; column < rows->columns; column += 4) {
     __m256i four = _mm256_set1_epi32(four_values(query->values + column));
-    __m256i pairs = _mm256_maddubs_epi16(four, _mm256_loadu_si256((const __m256i *)(values + column * GROUP)));
+    __m256i pairs = _mm256_maddubs_epi16(_mm256_loadu_si256((const __m256i *)(values + column * GROUP)), four);
     sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   float bias[8];
@@ -273,9 +271,8 @@ AVX2 INLINE __m256 upper256(const struct quantized_rows *rows, int32_t group, in
   } else {
     memcpy(bias, rows->bias + row, sizeof bias);
   }
-  __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(rows->scales + row), _mm256_set1_ps(query->scale));
-  __m256 rest = _mm256_fmadd_ps(_mm256_loadu_ps(rows->norms + row), _mm256_set1_ps(query->error), _mm256_loadu_ps(bias));
-  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), scale, rest);
+  __m256 units = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(query->scale), _mm256_set1_ps(query->error));
+  return _mm256_fmadd_ps(units, _mm256_loadu_ps(rows->scales + row), _mm256_loadu_ps(bias));
 }
 
 AVX2 static void find_avx2(

@@ -5,7 +5,7 @@ import CQuantizedSearch
 /// It finds, for a query h, the rows v whose h·v + bias may be above a threshold, at a quarter of the memory traffic and by the CPU's
 /// products of 8-bit integers. With v less the mean, and v̂ and ĥ the rounded ones,
 ///
-///     |h·v − ĥ·v̂| ≤ ‖h‖·‖v − v̂‖ + ‖h − ĥ‖·‖v̂‖ ≤ (‖h‖·r + ‖h − ĥ‖)·‖v̂‖,   r = max ‖v − v̂‖/‖v̂‖,
+///     |h·v − ĥ·v̂| ≤ ‖h‖·‖v − v̂‖ + ‖h − ĥ‖·‖v̂‖ ≤ (‖h‖·max ‖v − v̂‖/scale + ‖h − ĥ‖·max ‖v̂‖/scale)·scale,
 ///
 /// so that no row above the threshold is missed; who asks computes the exact product of the few that are found
 /// (``search(_:bias:count:known:additions:settled:arena:)``).
@@ -14,32 +14,31 @@ public struct QuantizedMatrix: Sendable {
   public let columns: Int
   /// `columns`, and zeros up to a multiple of 4.
   let paddedColumns: Int
-  /// v̂ = scale·value, value in −127 … 127, as `quantized_rows` has them.
-  let values: IntegerBuffer<Int8>
+  /// v̂ = scale·(value − 128), value in 1 … 255, as `quantized_rows` has them.
+  let values: ByteBuffer
+  /// ∞ for a row that is not finite, or too small for its scale.
   let scales: FloatBuffer
-  /// What a query's zero point adds to the product with the values, negative.
-  let offsets: IntegerBuffer<Int32>
   /// (1, columns): what all rows share tells them not apart, and would take the 8 bits from what does.
   let mean: Matrix
-  /// ‖v̂‖; ∞ for a row that is not finite, or too small for its scale.
-  let norms: FloatBuffer
-  /// r.
-  private(set) var relativeError: Float = 0
+  /// Of all rows, in units of their scales: ‖v̂‖ and ‖v − v̂‖.
+  private(set) var greatestNorm: Float = 0
+  private(set) var greatestError: Float = 0
 
-  /// A query's values are in 1 … 255 around this, which stands for 0. In 1 … 127 where the CPU has no instructions of its own for such products:
-  /// the sum of two of 7 and 8 bits fits in 16. Of long rows they are fewer, so that a whole sum is under 2²².
-  private var zeroPoint: Int { min(instructions == .vnni ? 128 : 64, (1 << 21) / (127 * max(1, columns))) }
+  /// A query's values are in −127 … 127. In −64 … 64 where the CPU has no instructions of its own for such products: the sum of two of 7 and 8 bits
+  /// fits in 16. Of long rows they are fewer, so that a whole sum is under 2²².
+  private var greatestQueryValue: Int { min(instructions == .vnni ? 127 : 64, max(1, (1 << 21) / (127 * max(1, columns)))) }
+  /// The value that stands for 0.
+  static let zeroPoint: UInt8 = 128
   /// By which products are computed.
   let instructions: SearchInstructions
 
-  final class IntegerBuffer<Element: FixedWidthInteger>: @unchecked Sendable {
+  final class ByteBuffer: @unchecked Sendable {
     // @unchecked: written by the initialiser alone.
-    let base: UnsafeMutablePointer<Element>
+    let base: UnsafeMutablePointer<UInt8>
 
-    init(count: Int) {
-      let bytes = max(count, 1) * MemoryLayout<Element>.size
-      base = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64).bindMemory(to: Element.self, capacity: max(count, 1))
-      base.initialize(repeating: 0, count: max(count, 1))
+    init(repeating value: UInt8, count: Int) {
+      base = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1), alignment: 64).bindMemory(to: UInt8.self, capacity: max(count, 1))
+      base.initialize(repeating: value, count: max(count, 1))
     }
 
     deinit { base.deallocate() }
@@ -55,10 +54,8 @@ public struct QuantizedMatrix: Sendable {
     let (group, padding) = (QUANTIZED_GROUP, QUANTIZED_PADDING)
     let padded = (rows + padding - 1) / padding * padding
     paddedColumns = (columns + 3) / 4 * 4
-    values = IntegerBuffer(count: padded * paddedColumns)
+    values = ByteBuffer(repeating: Self.zeroPoint, count: padded * paddedColumns)
     scales = FloatBuffer(count: padded)
-    offsets = IntegerBuffer(count: padded)
-    norms = FloatBuffer(count: padded)
     mean = Self.mean(of: matrix)
     let difference = FloatBuffer(count: columns)
     for i in 0..<rows {
@@ -66,9 +63,8 @@ public struct QuantizedMatrix: Sendable {
       accumulate(difference.base, -1, mean.pointer, columns)
       let row = quantize(difference.base, values.base + i / group * group * paddedColumns + i % group * 4)
       scales.base[i] = row.scale
-      offsets.base[i] = Int32(-zeroPoint * row.sum)
-      norms.base[i] = row.norm
-      if row.norm > 0, row.norm.isFinite { relativeError = max(relativeError, row.error / row.norm) }
+      greatestNorm = max(greatestNorm, row.norm)
+      greatestError = max(greatestError, row.error)
     }
   }
 
@@ -87,51 +83,55 @@ public struct QuantizedMatrix: Sendable {
   }
 
   /// - Parameter target: of the row's first value; four stand together, and the next four 64 bytes on.
-  private func quantize(_ x: Floats, _ target: UnsafeMutablePointer<Int8>) -> (scale: Float, sum: Int, norm: Float, error: Float) {
+  /// - Returns: the norms ‖v̂‖ and ‖v − v̂‖ in units of the scale.
+  private func quantize(_ x: Floats, _ target: UnsafeMutablePointer<UInt8>) -> (scale: Float, norm: Float, error: Float) {
     let greatest = greatestMagnitude(x, columns)
-    guard greatest != 0 else { return (0, 0, 0, 0) }
+    guard greatest != 0 else { return (0, 0, 0) }
     let scale = greatest / 127
     let inverse = 127 / greatest
     // What is nearly 0 has no inverse.
-    guard greatest.isFinite, inverse.isFinite else { return (0, 0, .infinity, 0) }
-    var sum = Vector.zero
+    guard greatest.isFinite, inverse.isFinite else { return (.infinity, 0, 0) }
     var squares = Vector.zero
     var errors = Vector.zero
     forEachVector(columns) { j, lanes in
       let value = load(x, j, lanes)
       let rounded = nearestInteger(value * inverse)
-      for lane in 0..<lanes { target[((j &+ lane) >> 2) << 6 | (j &+ lane) & 3] = Int8(truncatingIfNeeded: rounded.integer[lane]) }
-      sum += rounded.value
-      let back = rounded.value * scale
-      squares = squares.adding(back, times: back)
-      errors = errors.adding(value - back, times: value - back)
+      for lane in 0..<lanes { target[((j &+ lane) >> 2) << 6 | (j &+ lane) & 3] = UInt8(truncatingIfNeeded: Int(rounded.integer[lane]) + Int(Self.zeroPoint)) }
+      squares = squares.adding(rounded.value, times: rounded.value)
+      let error = value * inverse - rounded.value
+      errors = errors.adding(error, times: error)
     }
-    return (scale, Int(sum.total), squares.total.squareRoot(), errors.total.squareRoot())
+    return (scale, squares.total.squareRoot(), errors.total.squareRoot())
   }
 
   struct Queries {
     /// (queries, `paddedColumns`).
-    var values: [UInt8]
+    var values: [Int8]
+    /// Of each query's values.
+    var sums: [Int32] = []
     var scales: [Float] = []
     var norms: [Float] = []
     var errors: [Float] = []
   }
 
   func quantize(_ queries: Matrix) -> Queries {
-    let zeroPoint = zeroPoint
-    var result = Queries(values: Array(repeating: UInt8(zeroPoint), count: queries.rows * paddedColumns))
+    let greatestValue = Float(greatestQueryValue)
+    var result = Queries(values: Array(repeating: 0, count: queries.rows * paddedColumns))
     for i in 0..<queries.rows {
       let x = queries.row(i)
       let greatest = greatestMagnitude(x, columns)
-      let isUsable = greatest.isFinite && greatest / Float(zeroPoint - 1) >= .leastNormalMagnitude
-      let scale = isUsable ? greatest / Float(zeroPoint - 1) : 0
+      let isUsable = greatest.isFinite && greatest / greatestValue >= .leastNormalMagnitude
+      let scale = isUsable ? greatest / greatestValue : 0
+      var sum: Int32 = 0
       var (squares, errors): (Float, Float) = (0, 0)
       for j in 0..<columns {
         let whole = isUsable ? (x[j] / scale).rounded() : 0
-        result.values[i * paddedColumns + j] = UInt8(zeroPoint + Int(whole))
+        result.values[i * paddedColumns + j] = Int8(whole)
+        sum += Int32(whole)
         squares += x[j] * x[j]
         errors += (x[j] - whole * scale) * (x[j] - whole * scale)
       }
+      result.sums.append(sum)
       result.scales.append(scale)
       result.norms.append(squares.squareRoot())
       result.errors.append(errors.squareRoot())

@@ -17,9 +17,7 @@ extension QuantizedMatrix {
   /// At least so many are searched before more is known of what is among the best.
   private static let leastRows = 128
   /// One row in so many is looked at to guess what has to be reached.
-  private static let sampled = 16
-  /// Of fewer queries a search is bound by reading the rows, and reading a sample is not worth it.
-  private static let guessedTogether = 4
+  private static let sampled = 48
   /// A sample is of at least and at most so many rows.
   private static let sampleRows = 2048...8192
 
@@ -57,9 +55,10 @@ extension QuantizedMatrix {
       guard let values = values.baseAddress else { return [] }
       let asked = empty.indices.map { i in
         quantized_query(
-          values: values + i * paddedColumns, scale: query.scales[i],
-          // The last term is for rounding, too; it keeps a query of zeros off 0·∞.
-          error: query.norms[i] * relativeError + query.errors[i] + max(1e-5 * query.norms[i], .leastNormalMagnitude), least: -.infinity)
+          values: values + i * paddedColumns, start: -Int32(Self.zeroPoint) * query.sums[i], scale: query.scales[i],
+          // The last terms are for rounding, too, and keep a query of zeros off 0·∞.
+          error: query.norms[i] * greatestError + (query.errors[i] + 1e-5 * query.norms[i]) * greatestNorm + .leastNormalMagnitude,
+          least: -.infinity)
       }
       let pass = SearchPass(matrix: self, bias: bias, additions: additions, settled: settled, arena: arena)
       var candidates = empty
@@ -84,7 +83,7 @@ extension QuantizedMatrix {
     // Of a piece at most one row of each lane is kept.
     guard rank < count, rank <= sample / 4 else { return }
     let unknown = candidates.indices.filter { !candidates[$0].isFull }
-    guard unknown.count >= Self.guessedTogether else { return }
+    guard !unknown.isEmpty else { return }
     for (i, least) in zip(unknown, pass.lowerBounds(ofRank: rank, inOneOf: rows / sample, unknown, asked)) { candidates[i].guess(least) }
   }
 
@@ -92,8 +91,8 @@ extension QuantizedMatrix {
   fileprivate func part(_ range: Range<Int>, _ bias: Matrix) -> quantized_rows {
     let first = range.lowerBound
     return quantized_rows(
-      values: values.base + first * paddedColumns, scales: scales.base + first, offsets: offsets.base + first, norms: norms.base + first,
-      bias: bias.pointer + first, count: Int32(range.count), columns: Int32(paddedColumns))
+      values: values.base + first * paddedColumns, scales: scales.base + first, bias: bias.pointer + first, count: Int32(range.count),
+      columns: Int32(paddedColumns))
   }
 
   /// What the passes over the rows have in common.
@@ -173,7 +172,7 @@ extension QuantizedMatrix {
         for (place, i) in queries.enumerated() where counts[place] > 0 {
           candidates[i].consider(
             UnsafeBufferPointer(start: hits + place * stride, count: Int(counts[place])), from: Int32(range.lowerBound),
-            norms: matrix.norms.base, width: 2 * asking[place].error, settled: settled[settled.startIndex + i])
+            scales: matrix.scales.base, width: 2 * asking[place].error, settled: settled[settled.startIndex + i])
         }
       }
     }
@@ -254,7 +253,7 @@ private struct AdditionsByBlock {
         let row = Int(added.row) - first
         quantized_upper_bounds(instructions.code, &block, Int32(row / QUANTIZED_GROUP), &query, upper.baseAddress)
         candidates.consider(
-          added.row, added.addition, upper: upper[row % QUANTIZED_GROUP] + added.addition, width: 2 * query.error * block.norms[row])
+          added.row, added.addition, upper: upper[row % QUANTIZED_GROUP] + added.addition, width: 2 * query.error * block.scales[row])
       }
     }
   }
@@ -311,11 +310,11 @@ private struct Candidates {
   }
 
   /// - Parameter first: the row that the hits count from.
-  mutating func consider(_ hits: UnsafeBufferPointer<quantized_hit>, from first: Int32, norms: Floats, width: Float, settled: RowSet) {
+  mutating func consider(_ hits: UnsafeBufferPointer<quantized_hit>, from first: Int32, scales: Floats, width: Float, settled: RowSet) {
     for hit in hits {
       let row = first + hit.row
       if settled.contains(row) { continue }
-      consider(row, 0, upper: hit.upper, width: width * norms[Int(row)])
+      consider(row, 0, upper: hit.upper, width: width * scales[Int(row)])
     }
   }
 

@@ -481,16 +481,17 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     let matrix = QuantizedMatrix(values.matrix(count, columns), instructions: instructions)
     let bias = values.matrix(1, count)
     var rows = quantized_rows(
-      values: matrix.values.base, scales: matrix.scales.base, offsets: matrix.offsets.base, norms: matrix.norms.base, bias: bias.pointer,
-      count: Int32(count), columns: Int32(columns))
+      values: matrix.values.base, scales: matrix.scales.base, bias: bias.pointer, count: Int32(count), columns: Int32(columns))
     let asked = matrix.quantize(values.matrix(queryCount, columns))
     let pieces = Array(stride(from: 0, to: 16, by: 3))
     let leftOut = (0..<queryCount * pieces.count).map { _ in values.next() & values.next() }
     var greatest = [Float](repeating: -.infinity, count: queryCount * kept * 16)
     var lowerBounds: [[Float]] = []
-    asked.values.withUnsafeBufferPointer { asked in
-      guard let first = asked.baseAddress else { return }
-      let queries = (0..<queryCount).map { quantized_query(values: first + $0 * columns, scale: 0.02, error: 0.1 + Float($0), least: .infinity) }
+    asked.values.withUnsafeBufferPointer { values in
+      guard let first = values.baseAddress else { return }
+      let queries = (0..<queryCount).map {
+        quantized_query(values: first + $0 * columns, start: -128 * asked.sums[$0], scale: 0.02, error: 0.1 + Float($0), least: .infinity)
+      }
       leftOut.withUnsafeBufferPointer { leftOut in
         var sample = quantized_sample(count: Int32(pieces.count), first: 0, distance: 3, kept: Int32(kept), left_out: leftOut.baseAddress)
         quantized_greatest(instructions.code, &rows, &sample, queries, Int32(queryCount), &greatest)

@@ -9,15 +9,12 @@ extern "C" {
 /// Rows that stand side by side, and what the number of rows is padded to a multiple of.
 enum { QUANTIZED_GROUP = 16, QUANTIZED_PADDING = 4 * QUANTIZED_GROUP };
 
-/// Rows in 8 bits, each v̂ = scale·value. The rows of a group stand side by side, four columns of each in turn: value (row, column) is at
+/// Rows in 8 bits, each v̂ = scale·(value − 128). The rows of a group stand side by side, four columns of each in turn: value (row, column) is at
 /// ((row / 16)·columns / 4 + column / 4)·64 + (row % 16)·4 + column % 4. All but `bias` go on to a multiple of `QUANTIZED_PADDING` rows.
 struct quantized_rows {
-  const int8_t *values;
+  const uint8_t *values;
+  /// ∞ for a row that every query finds.
   const float *scales;
-  /// What a query's zero point adds to the product with the values, negative.
-  const int32_t *offsets;
-  /// ‖v̂‖.
-  const float *norms;
   const float *bias;
   int32_t count;
   /// A multiple of 4.
@@ -25,16 +22,18 @@ struct quantized_rows {
 };
 
 struct quantized_query {
-  /// 0 … 127 without VNNI, so that the sum of two products fits in 16 bits; else 0 … 255.
-  const uint8_t *values;
+  /// −64 … 64 without VNNI, so that the sum of two products fits in 16 bits.
+  const int8_t *values;
+  /// −128 times the sum of the values: where the sum of the products begins.
+  int32_t start;
   float scale;
-  /// How far h·v is off at most, for each unit of ‖v̂‖.
+  /// How far h·v is off at most, for each unit of the row's scale; above 0.
   float error;
   /// What an upper bound has to reach.
   float least;
 };
 
-/// A row whose upper bound, bias + scale·(product + offsets)·scales + error·norms, is not less than the query's least.
+/// A row whose upper bound, bias + scales·(scale·(start + product) + error), is not less than the query's least.
 struct quantized_hit {
   int32_t row;
   float upper;
@@ -70,7 +69,7 @@ struct quantized_sample {
   const uint64_t *left_out;
 };
 
-/// Of each query the greatest lower bounds in the sample, bias + scale·(product + offsets)·scales − error·norms.
+/// Of each query the greatest lower bounds in the sample, bias + scales·(scale·(start + product) − error).
 ///
 /// - `greatest`: (queries, kept, `QUANTIZED_GROUP`), in falling order in each lane; −∞ at first.
 void quantized_greatest(
