@@ -13,7 +13,7 @@ public struct RowAddition: Sendable, Equatable {
 
 extension QuantizedMatrix {
   /// Rows that are searched at a time: they stay in the cache while the queries pass by.
-  private static let blockRows = 4096
+  fileprivate static let blockRows = 4096
   /// At least so many are searched before more is known of what is among the best.
   private static let leastRows = 128
   /// One row in so many is looked at to guess what has to be reached.
@@ -50,7 +50,7 @@ extension QuantizedMatrix {
       for score in known[i] { candidates.consider(Candidates.known, 0, upper: score - common, width: 0) }
       return candidates
     }
-    let additions = additions.map { AdditionsByBlock($0, blockRows: Self.blockRows, rows: rows) }
+    let additions = additions.map { AdditionsByBlock($0, rows: rows) }
     return query.values.withUnsafeBufferPointer { values in
       guard let values = values.baseAddress else { return [] }
       let asked = empty.indices.map { i in
@@ -189,8 +189,32 @@ public struct RowSet: Sendable {
 
   @inline(__always)
   public func contains(_ row: Int32) -> Bool { words[Int(row) >> 6] & Self.bit(row) != 0 }
-  public mutating func insert(_ row: Int32) { words[Int(row) >> 6] |= Self.bit(row) }
-  public mutating func remove(_ row: Int32) { words[Int(row) >> 6] &= ~Self.bit(row) }
+
+  /// - Returns: whether it was not there before.
+  @discardableResult
+  public mutating func insert(_ row: Int32) -> Bool {
+    let before = words[Int(row) >> 6]
+    words[Int(row) >> 6] = before | Self.bit(row)
+    return before & Self.bit(row) == 0
+  }
+
+  /// Inserts rows with an addition.
+  ///
+  /// - Returns: those that were not there before.
+  public mutating func insert(_ additions: [RowAddition]) -> [RowAddition] {
+    [RowAddition](unsafeUninitializedCapacity: additions.count) { fresh, count in
+      words.withUnsafeMutableBufferPointer { words in
+        for added in additions {
+          let (word, bit) = (Int(added.row) >> 6, Self.bit(added.row))
+          fresh.initializeElement(at: count, to: added)
+          count += words[word] & bit == 0 ? 1 : 0
+          words[word] |= bit
+        }
+      }
+    }
+  }
+
+  public mutating func removeAll() { words.withUnsafeMutableBufferPointer { $0.update(repeating: 0) } }
 
   /// Rows of a word, which are those of a piece of a sample.
   fileprivate static let wordSize = Int(QUANTIZED_PADDING)
@@ -223,29 +247,33 @@ public enum SearchInstructions: CaseIterable, Sendable {
 
 /// A query's additions by the block that their rows are in.
 private struct AdditionsByBlock {
-  private var additions: [RowAddition]
+  private let additions: [RowAddition]
   /// Of each block, and where the last one ends.
-  private var starts: [Int]
-  private let blockRows: Int
+  private let starts: [Int]
 
-  init(_ additions: [RowAddition], blockRows: Int, rows: Int) {
-    self.additions = additions
-    self.blockRows = blockRows
-    starts = Array(repeating: 0, count: (rows + blockRows - 1) / blockRows + 1)
-    for added in additions { starts[Int(added.row) / blockRows + 1] += 1 }
+  init(_ additions: [RowAddition], rows: Int) {
+    var starts = [Int](repeating: 0, count: Self.block(rows - 1) + 2)
+    for added in additions { starts[Self.block(Int(added.row)) + 1] += 1 }
     for block in starts.indices.dropFirst() { starts[block] += starts[block - 1] }
     var next = starts
-    for added in additions {
-      self.additions[next[Int(added.row) / blockRows]] = added
-      next[Int(added.row) / blockRows] += 1
+    self.additions = [RowAddition](unsafeUninitializedCapacity: additions.count) { sorted, count in
+      for added in additions {
+        let block = Self.block(Int(added.row))
+        sorted.initializeElement(at: next[block], to: added)
+        next[block] += 1
+      }
+      count = additions.count
     }
+    self.starts = starts
   }
+
+  private static func block(_ row: Int) -> Int { row / QuantizedMatrix.blockRows }
 
   /// Considers those in the block that begins with the row `first`.
   func consider(
     _ first: Int, _ block: inout quantized_rows, _ query: quantized_query, _ instructions: SearchInstructions, _ candidates: inout Candidates
   ) {
-    let number = first / blockRows
+    let number = Self.block(first)
     guard starts[number] < starts[number + 1] else { return }
     var query = query
     withUnsafeTemporaryAllocation(of: Float.self, capacity: QUANTIZED_GROUP) { upper in

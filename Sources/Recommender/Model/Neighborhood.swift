@@ -41,6 +41,7 @@ public struct Neighborhood: Sendable, Equatable {
     var steps: UInt32 = 0
 
     /// Σₖ wₖ·ψₖ.
+    @inline(__always)
     func score(_ features: Features) -> Float {
       let sixteen = features * self.features
       let eight = sixteen.lowHalf + sixteen.highHalf
@@ -187,8 +188,8 @@ public struct Neighborhood: Sendable, Equatable {
     return result
   }
 
-  /// The candidates that a context points to. One thread owns it: it keeps scratch memory.
-  final class Evidence {
+  /// The candidates that a context points to. It keeps its memory for the next one.
+  struct Evidence {
     /// The rows with some evidence, those of the context first.
     private(set) var rows: [Int32] = []
     /// Of each of ``rows`` likeness, co-occurrence, transition, two steps, content, and content over 1 + the item's users.
@@ -201,7 +202,7 @@ public struct Neighborhood: Sendable, Equatable {
     private var middle = TopKCollector(k: Neighborhood.middleCount)
 
     /// - Parameter context: rows of the snapshot, oldest first.
-    func collect(_ snapshot: ModelSnapshot, context: some BidirectionalCollection<Int32>) {
+    mutating func collect(_ snapshot: ModelSnapshot, context: some BidirectionalCollection<Int32>) {
       clear()
       if places.count < snapshot.rowCount { places += repeatElement(-1, count: snapshot.rowCount - places.count) }
       newest = context.last
@@ -213,13 +214,6 @@ public struct Neighborhood: Sendable, Equatable {
       let neighborhood = snapshot.neighborhood
       let users = neighborhood.users
       let rowOfItem = snapshot.countedRows
-      // The row of a counted item that is no item of the context.
-      func candidate(_ item: ItemNumber) -> Int? {
-        guard Int(item) < rowOfItem.count, case let row = Int(rowOfItem[Int(item)]), row >= 0,
-          places[row] < 0 || Int(places[row]) >= occurrences.count
-        else { return nil }
-        return row
-      }
       var weight: Float = 1
       var slowWeight: Float = 1
       for row in context.suffix(Neighborhood.scoredLength).reversed() {
@@ -229,20 +223,15 @@ public struct Neighborhood: Sendable, Equatable {
           slowWeight *= Neighborhood.slowDecay
         }
         guard row < neighborhood.owners.count, neighborhood.owners[row] == snapshot.owners[row] else { continue }
-        for entry in neighborhood.together.rows[row] {
-          guard let other = candidate(entry.item) else { continue }
-          let count = entry.count
-          let norm = (max(1, users[row]) * max(1, users[other])).squareRoot()
-          add([weight * count * count / ((count + 1) * norm), slowWeight * count / (users[row] + 1), 0, 0, 0, 0, 0, 0], to: other)
+        let own = users[row]
+        add(neighborhood.together.rows[row], \.item, rowOfItem) { entry, other in
+          let norm = (max(1, own) * max(1, users[other])).squareRoot()
+          return [weight * entry.count * entry.count / ((entry.count + 1) * norm), slowWeight * entry.count / (own + 1), 0, 0, 0, 0, 0, 0]
         }
-        for entry in neighborhood.next.rows[row] {
-          guard let other = candidate(entry.item) else { continue }
-          add([0, 0, weight * entry.count / (users[row] + 1), 0, 0, 0, 0, 0], to: other)
-        }
+        add(neighborhood.next.rows[row], \.item, rowOfItem) { entry, _ in [0, 0, weight * entry.count / (own + 1), 0, 0, 0, 0, 0] }
         guard row < neighborhood.content.lists.count else { continue }
-        for (item, margin) in neighborhood.content.margins(of: row) where margin > 0 {
-          guard let other = candidate(item) else { continue }
-          add([0, 0, 0, 0, slowWeight * margin, slowWeight * margin / (users[other] + 1), 0, 0], to: other)
+        add(neighborhood.content.margins(of: row).filter { $0.margin > 0 }, \.item, rowOfItem) { like, other in
+          [0, 0, 0, 0, slowWeight * like.margin, slowWeight * like.margin / (users[other] + 1), 0, 0]
         }
       }
       middle.removeAll()
@@ -251,11 +240,13 @@ public struct Neighborhood: Sendable, Equatable {
       }
       for (together, row) in middle.sorted() where together > 0 {
         let share = together / (users[Int(row)] + 1)
-        for entry in neighborhood.together.rows[Int(row)] {
-          guard let other = candidate(entry.item) else { continue }
-          add([0, 0, 0, share * entry.count, 0, 0, 0, 0], to: other)
-        }
+        add(neighborhood.together.rows[Int(row)], \.item, rowOfItem) { entry, _ in [0, 0, 0, share * entry.count, 0, 0, 0, 0] }
       }
+    }
+
+    /// What each of ``rows`` adds to a score.
+    func additions(_ weights: Weights) -> [RowAddition] {
+      rows.indices.map { RowAddition(row: rows[$0], addition: weights.score(features(at: $0))) }
     }
 
     /// ψ of a row.
@@ -277,9 +268,23 @@ public struct Neighborhood: Sendable, Equatable {
       return features
     }
 
-    private func add(_ more: SIMD8<Float>, to row: Int) { sums[place(of: Int32(row))] += more }
+    /// Adds to the sums of the entries' items, but for those of the context and those that are not counted any more.
+    ///
+    /// - Parameter evidence: of an entry and its item's row.
+    @inline(__always)
+    private mutating func add<Entry>(
+      _ entries: [Entry], _ item: (Entry) -> ItemNumber, _ rowOfItem: [Int32], _ evidence: (Entry, Int) -> SIMD8<Float>
+    ) {
+      for entry in entries {
+        let item = Int(item(entry))
+        guard item < rowOfItem.count, case let row = rowOfItem[item], row >= 0 else { continue }
+        let place = place(of: row)
+        if place >= occurrences.count { sums[place] += evidence(entry, Int(row)) }
+      }
+    }
 
-    private func place(of row: Int32) -> Int {
+    @inline(__always)
+    private mutating func place(of row: Int32) -> Int {
       if places[Int(row)] < 0 {
         places[Int(row)] = Int32(rows.count)
         rows.append(row)
@@ -288,7 +293,7 @@ public struct Neighborhood: Sendable, Equatable {
       return Int(places[Int(row)])
     }
 
-    private func clear() {
+    private mutating func clear() {
       for row in rows { places[Int(row)] = -1 }
       rows.removeAll(keepingCapacity: true)
       sums.removeAll(keepingCapacity: true)

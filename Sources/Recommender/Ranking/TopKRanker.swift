@@ -54,7 +54,7 @@ public final class TopKRanker {
   private let encodedTogether = 512
   /// Users for whom the catalogue is searched at a time.
   private let searchedTogether = 128
-  private let evidence = Neighborhood.Evidence()
+  private var evidence = Neighborhood.Evidence()
 
   public init() {}
 
@@ -72,24 +72,17 @@ public final class TopKRanker {
     for first in stride(from: 0, to: slots.count, by: searchedTogether) {
       let part = first..<min(first + searchedTogether, slots.count)
       let hidden = hidden.rows(part)
-      var marked: [[Int32]] = []
       var known: [[RankedItem]] = []
       var additions: [[RowAddition]] = []
       for (i, slot) in slots[part].enumerated() {
-        var rows: [Int32] = []
-        func settle(_ row: Int32) -> Bool {
-          guard 0..<Int32(snapshot.rowCount) ~= row, !settled[i].contains(row) else { return false }
-          settled[i].insert(row)
-          rows.append(row)
-          return true
-        }
+        func settle(_ row: Int32) -> Bool { 0..<Int32(snapshot.rowCount) ~= row && settled[i].insert(row) }
+        settled[i].removeAll()
         for row in requests[slot].excluded { _ = settle(row) }
         let boosts = boosts(contexts[first + i], snapshot)
         let likely = requests[slot].likely.filter(settle)
         known.append(
           zip(likely, exactScores(hidden, i, likely, snapshot)).map { RankedItem(row: $0, score: $1 + boost(of: $0, snapshot)) })
-        additions.append(boosts.filter { settle($0.row) })
-        marked.append(rows)
+        additions.append(settled[i].insert(boosts))
       }
       let found = snapshot.quantized.search(
         hidden, bias: snapshot.bias, count: count, known: known.map { $0.map(\.score) }, additions: additions,
@@ -101,7 +94,6 @@ public final class TopKRanker {
           collector.offer(score + candidate.addition, index: candidate.row)
         }
         result[slot] = collector.sorted().map { RankedItem(row: $0.index, score: $0.score) }
-        for row in marked[i] { settled[i].remove(row) }
       }
     }
     return result
@@ -188,8 +180,7 @@ public final class TopKRanker {
   private func boosts(_ context: [(row: Int32, event: ItemEvent)], _ snapshot: ModelSnapshot) -> [RowAddition] {
     guard snapshot.neighborhood.capacity > 0 else { return [] }
     evidence.collect(snapshot, context: context.map(\.row))
-    let weights = snapshot.neighborhood.weights
-    return evidence.rows.enumerated().map { RowAddition(row: $1, addition: weights.score(evidence.features(at: $0))) }
+    return evidence.additions(snapshot.neighborhood.weights)
   }
 
   /// What the neighbourhood adds to a row's score, of the context that `boosts` was called for last.

@@ -8,7 +8,7 @@ import Kernels
 /// The loss is convex in τ and u. Ranking needs w = u/τ alone.
 final class NeighborhoodCalibration {
   private let ranker = TopKRanker()
-  private let evidence = Neighborhood.Evidence()
+  private var evidence = Neighborhood.Evidence()
   private let arena = Arena()
   /// A step goes this far at least, so that the fit follows the stream; the first ones go further, as in a mean of all.
   private static let slowestRate: Float = 0.05

@@ -158,7 +158,7 @@ struct ContentNeighborsTests {
     }
     learner.relateContent()
     learner.renewSnapshot()
-    let evidence = Neighborhood.Evidence()
+    var evidence = Neighborhood.Evidence()
     for item in ItemNumber(0)..<12 {
       evidence.collect(learner.snapshot, context: [Int32(item)])
       let found = evidence.rows.filter { evidence.features($0)[8] > 0 }

@@ -72,7 +72,7 @@ struct NeighborhoodTests {
   @Test(arguments: [UInt64(1), 2, 3])
   func evidenceIsThatOfTheDefinitionWhileNothingIsCrowdedOut(seed: UInt64) {
     let subject = Subject(items: 15, users: 30, capacity: 15, seed: seed)
-    let evidence = Neighborhood.Evidence()
+    var evidence = Neighborhood.Evidence()
     let snapshot = subject.snapshot
     for history in subject.histories.prefix(10) {
       let context = Array(history.prefix(5))
@@ -104,7 +104,7 @@ struct NeighborhoodTests {
     let row = subject.lookup(4)!
     subject.trainer.catalogue.retire(item: 4)
     subject.trainer.catalogue.describe(item: 50, row: row, content: [], attributes: [])
-    let evidence = Neighborhood.Evidence()
+    var evidence = Neighborhood.Evidence()
     evidence.collect(subject.snapshot, context: [row])
     #expect(evidence.rows == [row])
     // Nor is the item that is no more a neighbour of others.
@@ -124,7 +124,7 @@ struct NeighborhoodTests {
     let ranker = TopKRanker()
     let lists = ranker.rank(requests, count: 50, snapshot: snapshot, lookup: subject.lookup)
     let without = ranker.rank(requests, count: items, snapshot: plain, lookup: subject.lookup)
-    let evidence = Neighborhood.Evidence()
+    var evidence = Neighborhood.Evidence()
     for (index, request) in requests.enumerated() {
       evidence.collect(snapshot, context: request.events.suffix(6).compactMap { subject.lookup($0.item) })
       var expected = [Int32: Float](uniqueKeysWithValues: without[index].map { ($0.row, $0.score) })
@@ -227,7 +227,7 @@ struct NeighborhoodTests {
 
   @Test func anItemOfTheContextIsJudgedByRepetitionAlone() {
     let subject = Subject(items: 15, users: 30, capacity: 15, content: true, seed: 10)
-    let evidence = Neighborhood.Evidence()
+    var evidence = Neighborhood.Evidence()
     evidence.collect(subject.snapshot, context: [3, 7, 3, 9].map { subject.lookup($0)! })
     #expect(evidence.features(subject.lookup(9)!) == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0])
     #expect(evidence.features(subject.lookup(7)!) == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0])
@@ -249,7 +249,7 @@ struct NeighborhoodTests {
       ])
     }
     learner.renewSnapshot()
-    let evidence = Neighborhood.Evidence()
+    var evidence = Neighborhood.Evidence()
     evidence.collect(learner.snapshot, context: [5])
     let features = (evidence.features(11), evidence.features(12))
     #expect((features.0[0] > features.1[0]) == (first > second) && (features.0[4] > features.1[4]) == (first > second))
