@@ -42,10 +42,18 @@ public class ReadTransaction {
   }
 
   /// How many keys the database holds.
-  public final func count(_ database: Database) throws(LMDBError) -> Int {
+  public final func count(_ database: Database) throws(LMDBError) -> Int { try statistics(database).ms_entries }
+
+  /// How many pages hold the database's keys and values.
+  public final func pageCount(_ database: Database) throws(LMDBError) -> Int {
+    let statistics = try statistics(database)
+    return statistics.ms_leaf_pages + statistics.ms_overflow_pages
+  }
+
+  private func statistics(_ database: Database) throws(LMDBError) -> MDB_stat {
     var statistics = MDB_stat()
-    try check(mdb_stat(try pointer(), database.number, &statistics), "counting keys")
-    return statistics.ms_entries
+    try check(mdb_stat(try pointer(), database.number, &statistics), "counting keys and pages")
+    return statistics
   }
 
   /// The value's bytes, lent by LMDB until the next write or the transaction's end.

@@ -43,7 +43,7 @@ final class IngestService {
   /// Of keys and values of the messages in hand.
   private var bytesInHand = 0
   private var failure: PipelineError?
-  private static let batchBytes = 8 << 20
+  private static let batchBytes = 16 << 20
 
   init(
     settings live: LiveSettings, store: StateStore, shared: SharedState, metrics: PipelineMetrics, logger: Logger,
@@ -109,15 +109,15 @@ final class IngestService {
     if let failure { throw failure }
   }
 
-  private var isFull: Bool {
-    max(consumed, records.count) >= settings.store.commitMaxEvents || bytesInHand >= Self.batchBytes
-  }
+  private var isFull: Bool { max(consumed, records.count) >= mostEvents || bytesInHand >= Self.batchBytes }
+
+  private var mostEvents: Int { min(settings.store.commitMaxEvents, ingest.mostTogether) }
 
   private func take(_ consumer: Consumer, timeout: Duration) {
     let topics = consumer.topics
     let now = millisecondsSince1970()
     let result = consumer.poll(
-      maximumCount: max(1, settings.store.commitMaxEvents - consumed), maximumBytes: max(1, Self.batchBytes - bytesInHand), timeout: timeout
+      maximumCount: max(1, mostEvents - consumed), maximumBytes: max(1, Self.batchBytes - bytesInHand), timeout: timeout
     ) { message in decode(message, topics[message.topicIndex], now: now) }
     handle(result, of: consumer)
   }

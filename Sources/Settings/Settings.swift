@@ -65,7 +65,7 @@ public struct Settings: Sendable, Equatable {
     /// 0 keeps them.
     public var unusedItemDays = 0
     public var commitInterval = Duration.milliseconds(5)
-    public var commitMaxEvents = 30_000
+    public var commitMaxEvents = 100_000
   }
 
   /// What an event looks like and which are accepted.

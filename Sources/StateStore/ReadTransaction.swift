@@ -28,6 +28,11 @@ public class ReadTransaction {
     try value(databases.sequences, try coder.key(user))?.count ?? 0
   }
 
+  /// The pages that hold the users' sequences.
+  public final func sequencePageCount() throws(StateStoreError) -> Int {
+    do throws(LMDBError) { return try lmdb.pageCount(databases.sequences) } catch { throw StateStoreError(error) }
+  }
+
   /// Up to `limit` users with their sequences, in the order of their keys, after the user `after`.
   public final func sequences(after: String? = nil, limit: Int) throws(StateStoreError) -> [UserSequence] {
     try settle()
