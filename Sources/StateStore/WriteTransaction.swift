@@ -100,8 +100,8 @@ public final class WriteTransaction: ReadTransaction {
 
   /// Puts the user's last interactions in place of what is in the array.
   public func readInteractions(of user: String, into interactions: inout [Interaction]) throws(StateStoreError) {
-    let user = try loaded(user)
-    if let packed = user.sequence?.interactions { try packed.decode(into: &interactions) } else { interactions.removeAll(keepingCapacity: true) }
+    interactions.removeAll(keepingCapacity: true)
+    try loaded(user).sequence?.interactions.decode(into: &interactions)
   }
 
   /// Puts an interaction in its place in the user's sequence and appends it to the journal, with the interactions before it as context.
