@@ -102,7 +102,7 @@ INLINE void append(struct quantized_hit **next, int32_t first, uint64_t mask, co
   }
 }
 
-/// The upper bounds of a group's rows, those that are not valid being −∞.
+/// The upper bounds of a group's rows, those that are not valid being −∞, or no numbers.
 VNNI INLINE __m512 upper512(__m512i sums, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, __mmask16 valid) {
   int32_t row = group * GROUP;
   __m512 units = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(query->scale), _mm512_set1_ps(query->error));

@@ -20,13 +20,13 @@ public struct QuantizedMatrix: Sendable {
   let scales: FloatBuffer
   /// (1, columns): what all rows share tells them not apart, and would take the 8 bits from what does.
   let mean: Matrix
-  /// Of all rows, in units of their scales: ‖v̂‖ and ‖v − v̂‖.
+  /// The greatest ‖v̂‖ and ‖v − v̂‖ of all rows, each in units of the row's scale.
   private(set) var greatestNorm: Float = 0
   private(set) var greatestError: Float = 0
 
   /// A query's values are in −127 … 127. In −64 … 64 where the CPU has no instructions of its own for such products: the sum of two of 7 and 8 bits
-  /// fits in 16. Of long rows they are fewer, so that a whole sum is under 2²².
-  private var greatestQueryValue: Int { min(instructions == .vnni ? 127 : 64, max(1, (1 << 21) / (127 * max(1, columns)))) }
+  /// fits in 16. Of long rows they are fewer, so that a float holds a whole sum exactly.
+  private var greatestQueryValue: Int { min(instructions == .vnni ? 127 : 64, max(1, (1 << 24) / (127 * max(1, columns)))) }
   /// The value that stands for 0.
   static let zeroPoint: UInt8 = 128
   /// By which products are computed.
@@ -96,7 +96,9 @@ public struct QuantizedMatrix: Sendable {
     forEachVector(columns) { j, lanes in
       let value = load(x, j, lanes)
       let rounded = nearestInteger(value * inverse)
-      for lane in 0..<lanes { target[((j &+ lane) >> 2) << 6 | (j &+ lane) & 3] = UInt8(truncatingIfNeeded: Int(rounded.integer[lane]) + Int(Self.zeroPoint)) }
+      for lane in 0..<lanes {
+        target[((j &+ lane) >> 2) << 6 | (j &+ lane) & 3] = UInt8(truncatingIfNeeded: rounded.integer[lane] &+ Int32(Self.zeroPoint))
+      }
       squares = squares.adding(rounded.value, times: rounded.value)
       let error = value * inverse - rounded.value
       errors = errors.adding(error, times: error)
@@ -122,19 +124,22 @@ public struct QuantizedMatrix: Sendable {
       let greatest = greatestMagnitude(x, columns)
       let isUsable = greatest.isFinite && greatest / greatestValue >= .leastNormalMagnitude
       let scale = isUsable ? greatest / greatestValue : 0
+      // Whose squares neither vanish nor overflow.
+      let unit = isUsable ? scale : greatest
       var sum: Int32 = 0
       var (squares, errors): (Float, Float) = (0, 0)
-      for j in 0..<columns {
-        let whole = isUsable ? (x[j] / scale).rounded() : 0
+      for j in 0..<columns where greatest != 0 {
+        let inUnits = x[j] / unit
+        let whole = isUsable ? inUnits.rounded() : 0
         result.values[i * paddedColumns + j] = Int8(whole)
         sum += Int32(whole)
-        squares += x[j] * x[j]
-        errors += (x[j] - whole * scale) * (x[j] - whole * scale)
+        squares += inUnits * inUnits
+        errors += (inUnits - whole) * (inUnits - whole)
       }
       result.sums.append(sum)
       result.scales.append(scale)
-      result.norms.append(squares.squareRoot())
-      result.errors.append(errors.squareRoot())
+      result.norms.append(unit * squares.squareRoot())
+      result.errors.append(unit * errors.squareRoot())
     }
     return result
   }

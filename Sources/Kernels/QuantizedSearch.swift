@@ -16,10 +16,8 @@ extension QuantizedMatrix {
   fileprivate static let blockRows = 4096
   /// At least so many are searched before more is known of what is among the best.
   private static let leastRows = 128
-  /// One row in so many is looked at to guess what has to be reached.
-  private static let sampled = 48
-  /// A sample is of at least and at most so many rows.
-  private static let sampleRows = 2048...8192
+  /// About so many rows of a catalogue that has sixteen times as many or more, to guess what has to be reached; nil of a smaller one.
+  static func sampleSize(of rows: Int) -> Int? { rows < 16 * 2048 ? nil : min(max(rows / 48, 2048), 8192) }
 
   /// For each query the rows that may be among the `count` with the highest h·v + bias + addition: all that are, and few others.
   ///
@@ -56,9 +54,7 @@ extension QuantizedMatrix {
       let asked = empty.indices.map { i in
         quantized_query(
           values: values + i * paddedColumns, start: -Int32(Self.zeroPoint) * query.sums[i], scale: query.scales[i],
-          // The last terms are for rounding, too, and keep a query of zeros off 0·∞.
-          error: query.norms[i] * greatestError + (query.errors[i] + 1e-5 * query.norms[i]) * greatestNorm + .leastNormalMagnitude,
-          least: -.infinity)
+          error: error(of: query, i), least: -.infinity)
       }
       let pass = SearchPass(matrix: self, bias: bias, additions: additions, settled: settled, arena: arena)
       var candidates = empty
@@ -72,11 +68,18 @@ extension QuantizedMatrix {
     }
   }
 
+  /// How far products with a query are off at most, for each unit of a row's scale.
+  private func error(of query: Queries, _ i: Int) -> Float {
+    // The last terms are for rounding, too, and keep a query of zeros off 0·∞.
+    let error = query.norms[i] * greatestError + (query.errors[i] + 1e-5 * query.norms[i]) * greatestNorm + .leastNormalMagnitude
+    // A row of zeros has the scale 0.
+    return error.isFinite ? error : .greatestFiniteMagnitude
+  }
+
   /// For queries of which too few scores are known, what the `count` best have to reach at least as far as a sample of the rows tells: so that much
   /// fewer are found in the rows that come first.
   private func guess(_ candidates: inout [Candidates], _ asked: [quantized_query], _ pass: SearchPass) {
-    let sample = min(rows / Self.sampled, Self.sampleRows.upperBound)
-    guard sample >= Self.sampleRows.lowerBound, let count = candidates.first?.count else { return }
+    guard let sample = Self.sampleSize(of: rows), let count = candidates.first?.count else { return }
     // Of the best so many are in the sample, and hardly ever two and a half standard deviations and two more.
     let expected = Double(count) * Double(sample) / Double(rows)
     let rank = Int((expected + 2.5 * expected.squareRoot() + 2).rounded(.up))
@@ -198,13 +201,14 @@ public struct RowSet: Sendable {
     return before & Self.bit(row) == 0
   }
 
-  /// Inserts rows with an addition.
+  /// Inserts rows with an addition, all of them below the capacity.
   ///
   /// - Returns: those that were not there before.
   public mutating func insert(_ additions: [RowAddition]) -> [RowAddition] {
     [RowAddition](unsafeUninitializedCapacity: additions.count) { fresh, count in
       words.withUnsafeMutableBufferPointer { words in
         for added in additions {
+          assert(added.row >= 0 && Int(added.row) < words.count * 64)
           let (word, bit) = (Int(added.row) >> 6, Self.bit(added.row))
           fresh.initializeElement(at: count, to: added)
           count += words[word] & bit == 0 ? 1 : 0

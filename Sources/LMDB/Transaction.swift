@@ -44,10 +44,10 @@ public class ReadTransaction {
   /// How many keys the database holds.
   public final func count(_ database: Database) throws(LMDBError) -> Int { try statistics(database).ms_entries }
 
-  /// How many pages hold the database's keys and values.
-  public final func pageCount(_ database: Database) throws(LMDBError) -> Int {
+  /// What the pages of the database's keys and values take, in bytes.
+  public final func size(_ database: Database) throws(LMDBError) -> Int {
     let statistics = try statistics(database)
-    return statistics.ms_leaf_pages + statistics.ms_overflow_pages
+    return (statistics.ms_leaf_pages + statistics.ms_overflow_pages) * Int(statistics.ms_psize)
   }
 
   private func statistics(_ database: Database) throws(LMDBError) -> MDB_stat {

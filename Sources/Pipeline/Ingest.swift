@@ -55,9 +55,6 @@ final class Ingest {
   /// How many records ``apply(_:offsets:now:)`` is to be given at a time. Until a transaction ends LMDB keeps the pages in memory that it changes: in a small
   /// store many events share them, and their users; in a large one each may bring a page of its own.
   private(set) var mostTogether = 0
-  /// Pages that a transaction may change, whatever it is given, and records that it is given where there are more. Both are about 128 MB.
-  private static let pagesInMemory = 32_768
-  private static let recordsOfManyPages = 30_000
   /// Milliseconds since 1970 of the newest event: the stream's own clock.
   private(set) var streamTime: Int64 = 0
 
@@ -73,12 +70,11 @@ final class Ingest {
       window: settings.quality.windowEvents, popularityWindow: settings.quality.popularityWindowEvents,
       guestWindow: settings.ranker.guestWindowEvents)
     try countPast(limit: max(settings.quality.popularityWindowEvents, settings.ranker.guestWindowEvents))
-    mostTogether = try store.read(Self.mostTogether)
+    mostTogether = Self.mostTogether(sequencesSize: try store.read { (transaction) throws(StateStoreError) in try transaction.sequencesSize() })
   }
 
-  private static func mostTogether(_ transaction: ReadTransaction) throws(StateStoreError) -> Int {
-    try transaction.sequencePageCount() > pagesInMemory ? recordsOfManyPages : .max
-  }
+  /// - Parameter sequencesSize: in bytes.
+  static func mostTogether(sequencesSize: Int) -> Int { sequencesSize > 128 << 20 ? 30_000 : .max }
 
   /// The store's codes of `events.types`, in their order; new ones are given.
   @discardableResult
@@ -131,7 +127,7 @@ final class Ingest {
         guard refused.records.isEmpty else { throw StateStoreError(.invalidValue, "records are refused") }
         if let retention { try transaction.releaseItems(unusedSince: newest - retention, limit: Self.releasedTogether) }
         for offset in offsets { try transaction.setOffset(offset) }
-        mostTogether = try Self.mostTogether(transaction)
+        mostTogether = Self.mostTogether(sequencesSize: try transaction.sequencesSize())
       }
     } catch {
       if !refused.records.isEmpty { throw refused }

@@ -61,7 +61,9 @@ public enum SettingsSchema {
       "store.unused_item_days", \.store.unusedItemDays, 0...36_500,
       "Days after which an undescribed item that nobody touched makes room, by the stream's clock; 0 keeps it."),
     .duration("store.commit_interval_ms", \.store.commitInterval, 0...60_000, live: true, "Longest wait to fill a write transaction."),
-    .integer("store.commit_max_events", \.store.commitMaxEvents, 1...1_000_000, live: true, "Most events in a write transaction; 30000 once the users' sequences take more than 128 MB."),
+    .integer(
+      "store.commit_max_events", \.store.commitMaxEvents, 1...1_000_000, live: true,
+      "Most events in a write transaction, which 16 MB of them end, too; 30000 once the users' sequences take more than 128 MB."),
 
     pointer("events.fields.interactions.user", \.events.fields.interactions.user, "The user's id: a string."),
     pointer(

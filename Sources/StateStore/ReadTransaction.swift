@@ -28,9 +28,9 @@ public class ReadTransaction {
     try value(databases.sequences, try coder.key(user))?.count ?? 0
   }
 
-  /// The pages that hold the users' sequences.
-  public final func sequencePageCount() throws(StateStoreError) -> Int {
-    do throws(LMDBError) { return try lmdb.pageCount(databases.sequences) } catch { throw StateStoreError(error) }
+  /// What the pages of the users' sequences take, in bytes, without what a write transaction has not put down yet.
+  public final func sequencesSize() throws(StateStoreError) -> Int {
+    do throws(LMDBError) { return try lmdb.size(databases.sequences) } catch { throw StateStoreError(error) }
   }
 
   /// Up to `limit` users with their sequences, in the order of their keys, after the user `after`.

@@ -447,22 +447,28 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
   }
 
   /// Of so many rows a sample says what has to be reached. Where the best of it are far above all others and fewer than asked for, it says too much.
-  @Test(arguments: [false, true], SearchInstructions.ofThisMachine)
-  func aGuessThatIsTooHighMissesNothing(isMisleading: Bool, instructions: SearchInstructions) {
+  @Test(arguments: [(1, false), (1, true), (5, false), (5, true)], SearchInstructions.ofThisMachine)
+  func aGuessThatIsTooHighMissesNothing(_ asking: (queries: Int, isMisleading: Bool), instructions: SearchInstructions) throws {
     var values = Values(4)
-    let (rows, count) = (40_000, 20)
+    let (rows, count, queries) = (40_000, 20, asking.queries)
     let matrix = values.matrix(rows, 16)
-    let asked = values.matrix(5, 16)
+    let asked = values.matrix(queries, 16)
     let bias = Matrix(rows: 1, columns: rows)
-    if isMisleading { for place in 0..<count / 2 { bias[0, 512 + place] = 50 } }
+    let sampleSize = try #require(QuantizedMatrix.sampleSize(of: rows))
+    // The first piece of the sample, in which each has a lane of its own.
+    let first = rows / sampleSize / 2 * 64
+    if asking.isMisleading { for place in 0..<count / 2 { bias[0, first + place] = 50 } }
     // One query's best are settled, and another has additions.
-    var settled = [RowSet](repeating: RowSet(capacity: rows), count: 5)
-    for row in 0..<5 as Range<Int32> { settled[1].insert(row) }
-    settled[2].insert(30_000)
-    let additions = [[], [], [RowAddition(row: 30_000, addition: 100)], [], []]
+    var settled = [RowSet](repeating: RowSet(capacity: rows), count: queries)
+    var additions = [[RowAddition]](repeating: [], count: queries)
+    if queries > 2 {
+      for row in 0..<5 as Range<Int32> { settled[1].insert(row) }
+      settled[2].insert(30_000)
+      additions[2] = [RowAddition(row: 30_000, addition: 100)]
+    }
     let found = QuantizedMatrix(matrix, instructions: instructions).search(
-      asked, bias: bias, count: count, known: [[], [], [], [], []], additions: additions, settled: settled[...], arena: Arena())
-    for query in 0..<5 {
+      asked, bias: bias, count: count, known: [[Float]](repeating: [], count: queries), additions: additions, settled: settled[...], arena: Arena())
+    for query in 0..<queries {
       let scores = (0..<rows).map { row in
         query == 1 && row < 5 ? -.infinity : dot(asked, query, matrix, row) + bias[0, row] + (query == 2 && row == 30_000 ? 100 : 0)
       }
@@ -470,6 +476,60 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
       let foundRows = Set(found[query].map { Int($0.row) })
       #expect(foundRows.isSuperset(of: (0..<rows).filter { scores[$0] >= threshold }), "of query \(query)")
       #expect(foundRows.count == found[query].count && foundRows.count < 4 * count)
+    }
+  }
+
+  /// Numbers whose squares vanish in 32 bits, and numbers whose squares overflow.
+  @Test(arguments: [1e-37, 1e-25, 1e25, 1e37] as [Float], SearchInstructions.ofThisMachine)
+  func theSearchFindsTheBestOfAnyMagnitude(magnitude: Float, instructions: SearchInstructions) {
+    var values = Values(6)
+    let matrix = values.matrix(2_000, 16)
+    // Its bound must hold without a bias, too; there is a row of zeros.
+    zero(matrix.rows(7..<8))
+    let asked = values.matrix(2, 16)
+    scale(asked, by: magnitude)
+    let found = QuantizedMatrix(matrix, instructions: instructions).search(
+      asked, bias: Matrix(rows: 1, columns: 2_000), count: 10, known: [[], []], additions: [[], []],
+      settled: [RowSet](repeating: RowSet(capacity: 2_000), count: 2)[...], arena: Arena())
+    for query in 0..<2 {
+      let products = (0..<2_000).map { row in (0..<16).reduce(0.0) { $0 + Double(asked[query, $1]) * Double(matrix[row, $1]) } }
+      let best = (0..<2_000).sorted { products[$0] > products[$1] }.prefix(10)
+      #expect(Set(found[query].map { Int($0.row) }).isSuperset(of: best), "of query \(query)")
+    }
+  }
+
+  /// The greatest products that there are: none may saturate.
+  @Test(arguments: SearchInstructions.ofThisMachine)
+  func productsOfTheGreatestValuesAreExact(instructions: SearchInstructions) {
+    var values = Values(8)
+    let (count, columns) = (64, 60)
+    let x = Matrix(rows: count, columns: columns)
+    // Each row, and it turned round: what all have in common is 0.
+    for i in stride(from: 0, to: count, by: 2) {
+      for j in 0..<columns {
+        x[i, j] = i < 4 || values.next() & 1 == 0 ? 1 : -1
+        x[i + 1, j] = -x[i, j]
+      }
+    }
+    let matrix = QuantizedMatrix(x, instructions: instructions)
+    let query = matrix.quantize(Matrix([Float](repeating: 3, count: columns), rows: 1, columns: columns))
+    let bias = Matrix(rows: 1, columns: count)
+    var rows = quantized_rows(
+      values: matrix.values.base, scales: matrix.scales.base, bias: bias.pointer, count: Int32(count), columns: Int32(columns))
+    var upper = [Float](repeating: 0, count: count)
+    query.values.withUnsafeBufferPointer { values in
+      var asked = quantized_query(
+        values: values.baseAddress, start: -Int32(QuantizedMatrix.zeroPoint) * query.sums[0], scale: query.scales[0], error: 0, least: 0)
+      upper.withUnsafeMutableBufferPointer { upper in
+        for group in 0..<4 {
+          quantized_upper_bounds(instructions.code, &rows, Int32(group), &asked, upper.baseAddress.map { $0 + 16 * group })
+        }
+      }
+    }
+    withExtendedLifetime((matrix, bias)) {}
+    for i in 0..<count {
+      let product = 3 * (0..<columns).reduce(Float(0)) { $0 + x[i, $1] }
+      #expect(abs(upper[i] - product) < 1e-4 * 3 * Float(columns), "row \(i): \(upper[i]), not \(product)")
     }
   }
 
@@ -490,7 +550,7 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     asked.values.withUnsafeBufferPointer { values in
       guard let first = values.baseAddress else { return }
       let queries = (0..<queryCount).map {
-        quantized_query(values: first + $0 * columns, start: -128 * asked.sums[$0], scale: 0.02, error: 0.1 + Float($0), least: .infinity)
+        quantized_query(values: first + $0 * columns, start: -Int32(QuantizedMatrix.zeroPoint) * asked.sums[$0], scale: 0.02, error: 0.1 + Float($0), least: .infinity)
       }
       leftOut.withUnsafeBufferPointer { leftOut in
         var sample = quantized_sample(count: Int32(pieces.count), first: 0, distance: 3, kept: Int32(kept), left_out: leftOut.baseAddress)

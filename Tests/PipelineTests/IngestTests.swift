@@ -36,6 +36,13 @@ struct IngestTests {
     }
   }
 
+  @Test func aLargeStoreIsGivenFewerRecordsAtATime() throws {
+    let (_, ingest) = try open(Settings.small(folder))
+    #expect(ingest.mostTogether == .max)
+    #expect(Ingest.mostTogether(sequencesSize: 128 << 20) == .max)
+    #expect(Ingest.mostTogether(sequencesSize: 128 << 20 + 4096) == 30_000)
+  }
+
   /// Events count once by the offsets that are stored with them, not because duplicates are left out.
   @Test(arguments: 0..<6)
   func eachEventCountsOnceWhateverIsInterrupted(seed: UInt64) throws {

@@ -24,6 +24,25 @@ struct SequenceTests {
     #expect(try contexts(store) == [[], [10], [10, 20], [10, 20, 30], [10, 20, 30, 40], [20, 30, 40, 50]])
   }
 
+  @Test func theSizeOfTheSequencesIsThatOfTheirPages() throws {
+    let store = try open(length: 50)
+    func size() throws -> Int { try store.read { (view) throws(StateStoreError) in try view.sequencesSize() } }
+    #expect(try size() == 0)
+    try store.write { (transaction) throws(StateStoreError) in
+      for user in 0..<400 {
+        for time in 1...20 as ClosedRange<Int64> {
+          try transaction.append(UserInteraction(user: "user \(user)", partition: 0, interaction: Interaction(UInt32(time), time: time * 99_991)))
+        }
+      }
+    }
+    let bytes = try store.read { (view) throws(StateStoreError) in
+      var sum = 0
+      for user in 0..<400 { sum += try view.sequenceByteCount(of: "user \(user)") }
+      return sum
+    }
+    #expect(try size() > bytes && size() < 3 * bytes)
+  }
+
   @Test func aLateInteractionGetsItsPlaceAndTheContextBeforeIt() throws {
     let store = try open()
     for time in [10, 20, 40, 30] as [Int64] { try store.append("ada", Interaction(1, time: time)) }

@@ -22,7 +22,7 @@ struct quantized_rows {
 };
 
 struct quantized_query {
-  /// −64 … 64 without VNNI, so that the sum of two products fits in 16 bits.
+  /// −127 … 127; −64 … 64 without VNNI, so that the sum of two products fits in 16 bits.
   const int8_t *values;
   /// −128 times the sum of the values: where the sum of the products begins.
   int32_t start;

@@ -230,7 +230,7 @@ public struct Neighborhood: Sendable, Equatable {
         }
         add(neighborhood.next.rows[row], \.item, rowOfItem) { entry, _ in [0, 0, weight * entry.count / (own + 1), 0, 0, 0, 0, 0] }
         guard row < neighborhood.content.lists.count else { continue }
-        add(neighborhood.content.margins(of: row).filter { $0.margin > 0 }, \.item, rowOfItem) { like, other in
+        add(neighborhood.content.margins(of: row).lazy.filter { $0.margin > 0 }, \.item, rowOfItem) { like, other in
           [0, 0, 0, 0, slowWeight * like.margin, slowWeight * like.margin / (users[other] + 1), 0, 0]
         }
       }
@@ -272,8 +272,8 @@ public struct Neighborhood: Sendable, Equatable {
     ///
     /// - Parameter evidence: of an entry and its item's row.
     @inline(__always)
-    private mutating func add<Entry>(
-      _ entries: [Entry], _ item: (Entry) -> ItemNumber, _ rowOfItem: [Int32], _ evidence: (Entry, Int) -> SIMD8<Float>
+    private mutating func add<Entries: Sequence>(
+      _ entries: Entries, _ item: (Entries.Element) -> ItemNumber, _ rowOfItem: [Int32], _ evidence: (Entries.Element, Int) -> SIMD8<Float>
     ) {
       for entry in entries {
         let item = Int(item(entry))
