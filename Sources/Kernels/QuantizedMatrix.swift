@@ -94,13 +94,13 @@ public struct QuantizedMatrix: Sendable {
     var squares = Vector.zero
     var errors = Vector.zero
     forEachVector(columns) { j, lanes in
-      let value = load(x, j, lanes)
-      let rounded = nearestInteger(value * inverse)
+      let inUnits = load(x, j, lanes) * inverse
+      let rounded = nearestInteger(inUnits)
       for lane in 0..<lanes {
         target[((j &+ lane) >> 2) << 6 | (j &+ lane) & 3] = UInt8(truncatingIfNeeded: rounded.integer[lane] &+ Int32(Self.zeroPoint))
       }
       squares = squares.adding(rounded.value, times: rounded.value)
-      let error = value * inverse - rounded.value
+      let error = inUnits - rounded.value
       errors = errors.adding(error, times: error)
     }
     return (scale, squares.total.squareRoot(), errors.total.squareRoot())
@@ -109,8 +109,8 @@ public struct QuantizedMatrix: Sendable {
   struct Queries {
     /// (queries, `paddedColumns`).
     var values: [Int8]
-    /// Of each query's values.
-    var sums: [Int32] = []
+    /// As `quantized_query` has it.
+    var starts: [Int32] = []
     var scales: [Float] = []
     var norms: [Float] = []
     var errors: [Float] = []
@@ -126,17 +126,17 @@ public struct QuantizedMatrix: Sendable {
       let scale = isUsable ? greatest / greatestValue : 0
       // Whose squares neither vanish nor overflow.
       let unit = isUsable ? scale : greatest
-      var sum: Int32 = 0
+      var start: Int32 = 0
       var (squares, errors): (Float, Float) = (0, 0)
       for j in 0..<columns where greatest != 0 {
         let inUnits = x[j] / unit
         let whole = isUsable ? inUnits.rounded() : 0
         result.values[i * paddedColumns + j] = Int8(whole)
-        sum += Int32(whole)
+        start -= Int32(Self.zeroPoint) * Int32(whole)
         squares += inUnits * inUnits
         errors += (inUnits - whole) * (inUnits - whole)
       }
-      result.sums.append(sum)
+      result.starts.append(start)
       result.scales.append(scale)
       result.norms.append(unit * squares.squareRoot())
       result.errors.append(unit * errors.squareRoot())

@@ -53,8 +53,7 @@ extension QuantizedMatrix {
       guard let values = values.baseAddress else { return [] }
       let asked = empty.indices.map { i in
         quantized_query(
-          values: values + i * paddedColumns, start: -Int32(Self.zeroPoint) * query.sums[i], scale: query.scales[i],
-          error: error(of: query, i), least: -.infinity)
+          values: values + i * paddedColumns, start: query.starts[i], scale: query.scales[i], error: error(of: query, i), least: -.infinity)
       }
       let pass = SearchPass(matrix: self, bias: bias, additions: additions, settled: settled, arena: arena)
       var candidates = empty

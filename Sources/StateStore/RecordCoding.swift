@@ -41,8 +41,9 @@ extension [UInt8] {
 
   @inline(__always)
   init<Value: FixedWidthInteger>(bigEndian value: Value) {
-    self.init(repeating: 0, count: Value.bitWidth / 8)
-    for index in indices { self[index] = UInt8(truncatingIfNeeded: value >> Value(Value.bitWidth - 8 * (index + 1))) }
+    self = []
+    reserveCapacity(Value.bitWidth / 8)
+    appendBigEndian(value)
   }
 }
 
