@@ -12,6 +12,15 @@ struct IngestRecord {
     case retire(item: String)
   }
 
+  /// Whose sequence it belongs to.
+  var user: String? {
+    switch event {
+    case .interaction(let interaction): interaction.user
+    case .forget(let user): user
+    case .describe, .retire: nil
+    }
+  }
+
   var event: Event
   var topic: String
   var partition: Int32
@@ -42,12 +51,16 @@ final class Ingest {
   private let store: StateStore
   /// Added to the clock for a user's due time, in milliseconds.
   var debounce: Int64
-  /// By the decoder's type code: the store's code, and whether an item with such an interaction is recommended no more.
-  private let types: [(code: InteractionTypeCode, excludes: Bool)]
+  /// The store's code by the decoder's.
+  private let types: [InteractionTypeCode]
+  /// By the store's code, whether an item with such an interaction is recommended to the user no more.
+  private let excludes: [Bool]
   private(set) var quality: LiveQuality
   private var share: UserShare
   /// What the user of an event has before it; kept for its room.
   private var own: [StoredInteraction] = []
+  /// Of the batch; kept for their room.
+  private var cases = PrequentialCases()
   /// Undescribed items that were not used for so long, in milliseconds, make room; nil keeps them.
   private let retention: Int64?
   /// At most so many at a time, so that a leap of the stream's clock holds nothing up.
@@ -62,8 +75,12 @@ final class Ingest {
   init(store: StateStore, settings: Settings) throws(StateStoreError) {
     self.store = store
     debounce = settings.ranker.debounce.wholeMilliseconds
-    let excluding = settings.rules.excludeTypes
-    types = try zip(settings.events.types, Self.typeCodes(store, settings)).map { ($1, excluding?.contains($0.name) ?? true) }
+    types = try Self.typeCodes(store, settings)
+    var excludes = Array(repeating: true, count: Int(UInt8.max) + 1)
+    if let excluding = settings.rules.excludeTypes {
+      for (type, code) in zip(settings.events.types, types) { excludes[Int(code.rawValue)] = excluding.contains(type.name) }
+    }
+    self.excludes = excludes
     share = UserShare(settings.learner.maxUserShare)
     retention = settings.store.unusedItemDays > 0 ? Int64(settings.store.unusedItemDays) * 86_400_000 : nil
     quality = LiveQuality(
@@ -105,19 +122,19 @@ final class Ingest {
   ///   and apply the others); ``StateStoreError``. In both cases nothing was written.
   func apply(_ records: [IngestRecord], offsets: [PartitionOffset], now: Int64) throws -> Outcome {
     var outcome = Outcome()
-    var cases: [PrequentialCase] = []
     var newest = streamTime
     var refused = Refused(records: [])
     do {
       try store.write { (transaction) throws(StateStoreError) in
         // It may run again when the map grows.
         outcome = Outcome()
-        cases.removeAll(keepingCapacity: true)
+        cases.removeAll()
         refused.records.removeAll()
+        let users = try transaction.users(records.map(\.user))
         for index in records.indices {
           do throws(StateStoreError) {
             // What comes too late, or has no place in the catalogue, changes nothing for the others: all such are found at once.
-            if let rejection = try apply(records[index], transaction, now: now, &newest, &outcome, &cases) { refused.records.append((index, rejection)) }
+            if let rejection = try apply(records[index], of: users[index], transaction, now: now, &newest, &outcome) { refused.records.append((index, rejection)) }
           } catch where [.collision, .invalidID, .invalidValue, .catalogueFull].contains(error.code) {
             let reason: Rejection.Reason = error.code == .collision ? .idCollision : .outOfRange
             refused.records.append((index, Rejection(reason, error.message)))
@@ -134,26 +151,29 @@ final class Ingest {
       throw error
     }
     streamTime = newest
-    outcome.ranks = count(cases)
+    outcome.ranks = countCases()
     return outcome
   }
 
   /// - Returns: the ranks of what could be scored.
-  private func count(_ cases: [PrequentialCase]) -> [(model: Int?, popularity: Int?)] {
+  private func countCases() -> [(model: Int?, popularity: Int?)] {
     var ranks: [(model: Int?, popularity: Int?)] = []
     ranks.reserveCapacity(cases.count)
-    for event in cases where share.admit(event.user, event.item.rawValue) { if let rank = quality.record(event) { ranks.append(rank) } }
+    cases.forEach { event, excluded in
+      guard share.admit(event.user, event.item.rawValue) else { return }
+      if let rank = quality.record(event, excluded: excluded) { ranks.append(rank) }
+    }
     return ranks
   }
 
   private func apply(
-    _ record: IngestRecord, _ transaction: WriteTransaction, now: Int64, _ newest: inout Int64, _ outcome: inout Outcome,
-    _ cases: inout [PrequentialCase]
+    _ record: IngestRecord, of user: TransactionUser?, _ transaction: WriteTransaction, now: Int64, _ newest: inout Int64,
+    _ outcome: inout Outcome
   ) throws(StateStoreError) -> Rejection? {
     switch record.event {
     case .interaction(let event):
       newest = max(newest, event.time)
-      return try append(event, record, transaction, now: now, &outcome, &cases)
+      return try append(event, of: user, record, transaction, now: now, &outcome)
     case .forget(let user):
       let sequence = try transaction.forget(user)
       // The mark outlives the user until the tombstone of their list is acknowledged.
@@ -170,8 +190,8 @@ final class Ingest {
   }
 
   private func append(
-    _ event: Events.Interaction, _ record: IngestRecord, _ transaction: WriteTransaction, now: Int64, _ outcome: inout Outcome,
-    _ cases: inout [PrequentialCase]
+    _ event: Events.Interaction, of user: TransactionUser?, _ record: IngestRecord, _ transaction: WriteTransaction, now: Int64,
+    _ outcome: inout Outcome
   ) throws(StateStoreError) -> Rejection? {
     guard let item = try transaction.admitItem(event.item, at: event.time) else {
       outcome.unadmitted += 1
@@ -179,11 +199,11 @@ final class Ingest {
     }
     var shown: [StoredItemNumber] = []
     for id in event.shown { if let item = try transaction.admitItem(id, at: event.time) { shown.append(item) } }
-    try transaction.readInteractions(of: event.user, into: &own)
-    let type = types[Int(event.type)]
-    let interaction = StoredInteraction(item: item, type: type.code, time: event.time, value: event.value.map { Float($0) })
+    let user = if let user { user } else { try transaction.user(event.user) }
+    try transaction.readInteractions(of: user, into: &own)
+    let interaction = StoredInteraction(item: item, type: types[Int(event.type)], time: event.time, value: event.value.map { Float($0) })
     let appended = try transaction.append(
-      UserInteraction(user: event.user, partition: record.partition, interaction: interaction, shown: shown))
+      UserInteraction(user: event.user, partition: record.partition, interaction: interaction, shown: shown), of: user)
     switch appended {
     case .duplicate: outcome.duplicates += 1
     case .tooLate(let newest):
@@ -191,26 +211,20 @@ final class Ingest {
         .timeTooLate, field: "time", "time is \(Timestamp.rfc3339(event.time)), too far behind the user's newest, \(Timestamp.rfc3339(newest))")
     case .appended(let sequence):
       outcome.interactions += 1
-      cases.append(try score(item, event.user, transaction))
-      try transaction.markStale(event.user, mark(sequence, record, time: event.time, due: now + debounce))
+      try score(item, event.user, transaction)
+      transaction.markStale(user, mark(sequence, record, time: event.time, due: now + debounce))
     }
     return nil
   }
 
-  private func score(_ item: StoredItemNumber, _ user: String, _ transaction: ReadTransaction) throws(StateStoreError) -> PrequentialCase {
-    let items = own.lazy.filter { self.excludes($0.type) }.map { Int32(bitPattern: $0.item.rawValue) }.sorted()
-    var excluded: [Int32] = []
-    excluded.reserveCapacity(items.count)
-    for item in items where item != excluded.last { excluded.append(item) }
+  private func score(_ item: StoredItemNumber, _ user: String, _ transaction: ReadTransaction) throws(StateStoreError) {
     let pool = try transaction.pool(of: user)
-    return PrequentialCase(
-      user: user, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,
-      poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil,
-      excluded: excluded.contains(Int32(bitPattern: item.rawValue)) ? nil : excluded)
+    cases.append(
+      PrequentialCase(
+        user: user, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,
+        poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil),
+      excluding: own.lazy.filter { [excludes] in excludes[Int($0.type.rawValue)] }.map { Int32(bitPattern: $0.item.rawValue) })
   }
-
-  /// Whether an item with an interaction of this type is not recommended to the user again.
-  private func excludes(_ code: InteractionTypeCode) -> Bool { types.first { $0.code == code }?.excludes ?? true }
 
   private func mark(_ sequence: UInt64, _ record: IngestRecord, time: Int64, due: Int64) -> StaleMark {
     StaleMark(

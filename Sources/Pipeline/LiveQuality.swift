@@ -13,8 +13,41 @@ struct PrequentialCase: Sendable {
   var poolRank: Int?
   /// False for a user without a pool: then the guests' list was theirs.
   var hadPool: Bool
-  /// Items that may not be recommended to the user, each once; nil when the target is one of them, so that no list could hold it.
-  var excluded: [Int32]?
+}
+
+/// Interactions that wait to be scored, with what may not be recommended to their users, all of it side by side.
+struct PrequentialCases {
+  private var cases: [(event: PrequentialCase, excluded: Range<Int>?)] = []
+  private var excluded: [Int32] = []
+  /// Kept for its room.
+  private var sorted: [Int32] = []
+
+  /// - Parameter items: those that may not be recommended to the user.
+  mutating func append(_ event: PrequentialCase, excluding items: some Sequence<Int32>) {
+    sorted.removeAll(keepingCapacity: true)
+    sorted.append(contentsOf: items)
+    guard !sorted.contains(Int32(bitPattern: event.item.rawValue)) else {
+      cases.append((event, nil))
+      return
+    }
+    sorted.sort()
+    let first = excluded.endIndex
+    for item in sorted where excluded.endIndex == first || item != excluded[excluded.endIndex - 1] { excluded.append(item) }
+    cases.append((event, first..<excluded.endIndex))
+  }
+
+  mutating func removeAll() {
+    cases.removeAll(keepingCapacity: true)
+    excluded.removeAll(keepingCapacity: true)
+  }
+
+  var count: Int { cases.count }
+
+  /// - Parameter body: its second argument has the items that may not be recommended to the user, each once; it is nil when the interaction's is one of
+  ///   them, so that no list could hold it.
+  func forEach(_ body: (PrequentialCase, ArraySlice<Int32>?) -> Void) {
+    for (event, excluded) in cases { body(event, excluded.map { self.excluded[$0] }) }
+  }
 }
 
 /// Live quality of the recommendations beside recent popularity on the same events, over a sliding window. One thread owns it.
@@ -59,12 +92,13 @@ struct LiveQuality {
 
   /// Scores the interaction, then counts it for popularity.
   ///
+  /// - Parameter excluded: as ``PrequentialCases/forEach(_:)`` has it.
   /// - Returns: the ranks of model and popularity, nil when the interaction could not be scored.
   @discardableResult
-  mutating func record(_ event: PrequentialCase) -> (model: Int?, popularity: Int?)? {
+  mutating func record(_ event: PrequentialCase, excluded: ArraySlice<Int32>?) -> (model: Int?, popularity: Int?)? {
     let item = Int32(bitPattern: event.item.rawValue)
     var ranks: (model: Int?, popularity: Int?)?
-    if let excluded = event.excluded {
+    if let excluded {
       func rank(_ order: RecentPopularity) -> Int? {
         order.count(of: item) > 0 ? order.rank(of: item, excludingDistinct: excluded) : nil
       }

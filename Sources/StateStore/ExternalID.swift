@@ -21,13 +21,30 @@ package struct ExternalIDCoder: Sendable {
   package static let sha256 = ExternalIDCoder { Array(SHA256.hash(data: $0)) }
 
   func key(_ id: String) throws(StateStoreError) -> [UInt8] {
+    var key: [UInt8] = []
+    try write(keyOf: id, to: &key)
+    return key
+  }
+
+  /// Puts the id's key in place of what is in the array.
+  func write(keyOf id: String, to key: inout [UInt8]) throws(StateStoreError) {
+    try Self.check(id)
+    key.removeAll(keepingCapacity: true)
+    if Self.isDirectKey(id) {
+      key.append(contentsOf: id.utf8)
+    } else {
+      key.append(Self.tag)
+      key.append(contentsOf: hash(Array(id.utf8)))
+    }
+  }
+
+  /// Whether the id is its own key.
+  static func isDirectKey(_ id: String) -> Bool { (1...maximumDirectLength).contains(id.utf8.count) }
+
+  static func check(_ id: String) throws(StateStoreError) {
     let length = id.utf8.count
     guard length > 0 else { throw StateStoreError(.invalidID, "an id is empty") }
-    guard length <= Self.maximumLength else {
-      throw StateStoreError(.invalidID, "an id has \(length) bytes; the most is \(Self.maximumLength)")
-    }
-    let bytes = Array(id.utf8)
-    return length <= Self.maximumDirectLength ? bytes : [Self.tag] + hash(bytes)
+    guard length <= maximumLength else { throw StateStoreError(.invalidID, "an id has \(length) bytes; the most is \(maximumLength)") }
   }
 
   /// Begins the record of `id` under `key`.

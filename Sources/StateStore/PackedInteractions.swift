@@ -18,13 +18,22 @@ package struct PackedInteractions {
 
   /// - Parameter interactions: none older than the one before.
   package init(_ interactions: some Collection<Interaction>) {
-    guard var time = interactions.first?.time else { return }
+    guard var time = interactions.first?.time else {
+      self.init()
+      return
+    }
     let entries = interactions.map { interaction in
       precondition(interaction.time >= time, "interactions are packed in time order")
       defer { time = interaction.time }
       return Entry(item: interaction.item, type: interaction.type, gap: UInt64(interaction.time - time), value: interaction.value)
     }
-    (count, lastTime, layout) = (entries.count, time, Layout(entries))
+    self.init(entries, lastTime: time)
+  }
+
+  /// - Parameter entries: the first one's gap is 0.
+  private init(_ entries: [Entry], lastTime: Int64) {
+    (count, layout) = (entries.count, Layout(entries))
+    self.lastTime = lastTime
     bits.reserve(layout.usualBits(of: count))
     for entry in entries { layout.write(entry, to: &bits) }
   }
@@ -35,12 +44,22 @@ package struct PackedInteractions {
     let entry = Entry(
       item: interaction.item, type: interaction.type, gap: count == 0 ? 0 : UInt64(interaction.time - lastTime), value: interaction.value)
     guard count > 0, layout.takes(entry, behind: count) else {
-      self = PackedInteractions(try decoded() + [interaction])
+      self = PackedInteractions(try entries(and: entry), lastTime: interaction.time)
       return
     }
     layout.write(entry, to: &bits)
     lastTime = interaction.time
     count += 1
+  }
+
+  private func entries(and last: Entry) throws(StateStoreError) -> [Entry] {
+    var entries: [Entry] = []
+    entries.reserveCapacity(count + 1)
+    var reader = BitReader(bits.bytes, from: start)
+    for _ in 0..<count { entries.append(try layout.read(&reader)) }
+    if count > 0 { entries[0].gap = 0 }
+    entries.append(last)
+    return entries
   }
 
   /// Drops the oldest interactions so that at most `limit` are left.
@@ -117,7 +136,7 @@ package struct PackedInteractions {
     let item: ItemNumber
     let type: InteractionTypeCode
     /// In milliseconds.
-    let gap: UInt64
+    var gap: UInt64
     let value: Float?
   }
 
@@ -145,13 +164,18 @@ package struct PackedInteractions {
 
     /// As narrow as these entries allow.
     init(_ entries: [Entry]) {
-      typeCount = entries.reduce(1) { max($0, UInt64($1.type.rawValue) + 1) }
-      nameWidth = entries.reduce(0) { max($0, name($1).significantBits) }
-      hasValues = entries.contains { $0.value != nil }
-      isInSeconds = entries.allSatisfy { $0.gap % 1_000 == 0 }
       // 0 … widestGap.
       var counts = InlineArray<56, Int>(repeating: 0)
-      for entry in entries { counts[shortWidth(inUnit(entry.gap))] += 1 }
+      isInSeconds = true
+      for entry in entries {
+        typeCount = max(typeCount, UInt64(entry.type.rawValue) + 1)
+        if entry.value != nil { hasValues = true }
+        if entry.gap % 1_000 != 0 { isInSeconds = false }
+      }
+      for entry in entries {
+        nameWidth = max(nameWidth, name(entry).significantBits)
+        counts[shortWidth(inUnit(entry.gap))] += 1
+      }
       var (longer, longerBits, fewest) = (0, 0, Int.max)
       for width in counts.indices.reversed() {
         let size = entries.count * width + longer * Self.widthBits + longerBits

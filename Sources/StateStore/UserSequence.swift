@@ -26,6 +26,9 @@ package struct SequenceRecord {
   var lastJournalSequence: UInt64
   var interactions: PackedInteractions
 
+  /// Whether the user has a sequence: each of its interactions takes a place in the journal.
+  var isStored: Bool { lastJournalSequence > 0 }
+
   package init(partition: Int32, lastJournalSequence: UInt64 = 0, interactions: PackedInteractions = PackedInteractions()) {
     self.partition = partition
     self.lastJournalSequence = lastJournalSequence

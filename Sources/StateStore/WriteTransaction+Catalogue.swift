@@ -12,7 +12,7 @@ extension WriteTransaction {
   public func admitItem(_ id: String, at time: Int64) throws(StateStoreError) -> ItemNumber? {
     let day = Self.day(time)
     if let known = memory.items[ExactID(id)], let noted = known.notedUntil, day <= noted { return known.number }
-    guard var item = try item(id: id) else { return try hasRoom(for: id) ? try registerItem(id, at: time) : nil }
+    guard var item = try item(id: id) else { return try hasRoom(for: id) ? try registerNewItem(id, at: time) : nil }
     guard item.state == .undescribed else {
       memory.remember(ExactID(id), WriterMemory.Item(number: item.number, notedUntil: .max))
       return item.number
@@ -38,11 +38,16 @@ extension WriteTransaction {
   /// Throws `.catalogueFull` when all rows are taken by described items.
   public func registerItem(_ id: String, at time: Int64 = 0) throws(StateStoreError) -> ItemNumber {
     if let number = try itemNumber(of: id) { return number }
+    return try registerNewItem(id, at: time)
+  }
+
+  private func registerNewItem(_ id: String, at time: Int64) throws(StateStoreError) -> ItemNumber {
     var item = try newItem(id, state: .undescribed)
     item.lastUse = Self.day(time)
     try takeRow(for: &item)
     try store(&item)
     try put(databases.itemsByUse, Self.useKey(item), [])
+    memory.remember(ExactID(id), WriterMemory.Item(number: item.number, notedUntil: item.lastUse))
     return item.number
   }
 
@@ -147,7 +152,7 @@ extension WriteTransaction {
       }
       try release(longestUnused)
     }
-    if let key = try firstKey(databases.freeRows) {
+    if try count(databases.freeRows) > 0, let key = try firstKey(databases.freeRows) {
       guard let row = key.span.bigEndian(UInt32.self) else { throw RecordReader.damaged }
       try delete(databases.freeRows, key)
       item.row = row

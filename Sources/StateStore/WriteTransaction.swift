@@ -5,28 +5,13 @@ import LMDB
 /// A user's sequence and stale mark are read once, changed in memory, and written once when the transaction ends, in the order of the keys:
 /// a batch with many events of one user costs one look-up and one write for them.
 public final class WriteTransaction: ReadTransaction {
-  /// A user as this transaction sees them.
-  private final class User {
-    let id: String
-    let key: [UInt8]
-    var sequence: SequenceRecord?
-    var isLoaded = false
-    var isChanged = false
-    var mark: StaleMark?
-
-    init(id: String, key: [UInt8]) {
-      self.id = id
-      self.key = key
-    }
-  }
-
   private let writer: LMDB.WriteTransaction
-  private var users: [ExactID: User] = [:]
-  /// Who was asked for last: one event asks for its user several times.
-  private var lastUser: User?
+  private var hand = UsersInHand()
   private var storedCounters: Counters?
   private var currentCounters: Counters?
+  /// The record that is being written, and the key that is being looked up.
   private var record: [UInt8] = []
+  private var key: [UInt8] = []
   var memory: WriterMemory
   /// LMDB found no free page: the transaction cannot be committed, whatever became of the error.
   private(set) var isFull = false
@@ -38,8 +23,8 @@ public final class WriteTransaction: ReadTransaction {
   }
 
   override func settle() throws(StateStoreError) {
-    try putUsers(users.values.filter { $0.isChanged || $0.mark != nil })
-    if !users.isEmpty { memory.userCount = users.count }
+    try putUsers()
+    if !hand.users.isEmpty { memory.userCount = hand.users.count }
     if let counters = currentCounters, counters != storedCounters {
       record.removeAll(keepingCapacity: true)
       counters.encode(to: &record)
@@ -48,32 +33,27 @@ public final class WriteTransaction: ReadTransaction {
     }
   }
 
-  /// In the order of their keys.
-  private func putUsers(_ changed: [User]) throws(StateStoreError) {
-    guard !changed.isEmpty else { return }
-    // Most keys differ in their first bytes.
-    var order = changed.indices.map { place in
-      let key = changed[place].key
-      return (prefix: (0..<UInt128.bitWidth / 8).reduce(0 as UInt128) { $0 << 8 | UInt128($1 < key.count ? key[$1] : 0) }, place: place)
-    }
-    order.sort { left, right in
-      left.prefix == right.prefix
-        ? changed[left.place].key.lexicographicallyPrecedes(changed[right.place].key) : left.prefix < right.prefix
-    }
+  private func putUsers() throws(StateStoreError) {
+    guard hand.users.contains(where: { $0.isUnwritten }) else { return }
+    let order = try hand.inOrderOfKeys(coder)
     let sequences = try orderedAccess(databases.sequences)
     let marks = try orderedAccess(databases.stale)
-    for (_, place) in order {
-      let user = changed[place]
-      if user.isChanged, let sequence = user.sequence {
-        record.removeAll(keepingCapacity: true)
-        sequence.encode(user: user.id, key: user.key, to: &record)
-        try put(sequences, user.key, record)
-        user.isChanged = false
-      }
-      if let mark = user.mark {
-        try store(mark, user, marks)
-        user.mark = nil
-      }
+    for place in order where hand.users[place].isUnwritten { try write(&hand.users[place], sequences, marks) }
+  }
+
+  private func write(
+    _ user: inout UsersInHand.User, _ sequences: borrowing OrderedAccess, _ marks: borrowing OrderedAccess
+  ) throws(StateStoreError) {
+    try coder.write(keyOf: user.id, to: &key)
+    if user.isChanged {
+      record.removeAll(keepingCapacity: true)
+      user.sequence.encode(user: user.id, key: key, to: &record)
+      try put(sequences, key, record)
+      user.isChanged = false
+    }
+    if let mark = user.mark {
+      try store(mark, user.id, marks)
+      user.mark = nil
     }
   }
 
@@ -94,66 +74,106 @@ public final class WriteTransaction: ReadTransaction {
     return number
   }
 
+  /// Looks users up who are about to be asked for, in the order of their keys, so that each look-up begins where the one before ended.
+  ///
+  /// - Returns: nil where there is no id, and where ``user(_:)`` is to tell what is wrong with it, or with a record under its hash.
+  public func users(_ ids: [String?]) throws(StateStoreError) -> [TransactionUser?] {
+    var found: [TransactionUser?] = []
+    found.reserveCapacity(ids.count)
+    for id in ids {
+      if let id, ExternalIDCoder.isDirectKey(id) { found.append(try known(id)) } else { found.append(nil) }
+    }
+    let sequences = try orderedAccess(databases.sequences)
+    for place in try hand.inOrderOfKeys(coder) where !hand.users[place].isLoaded {
+      try coder.write(keyOf: hand.users[place].id, to: &key)
+      try load(place, try value(sequences, key))
+    }
+    return found
+  }
+
+  /// Throws `.invalidID`, `.collision`.
+  public func user(_ id: String) throws(StateStoreError) -> TransactionUser {
+    let user = try known(id)
+    if !hand.users[user.place].isLoaded {
+      try coder.write(keyOf: id, to: &key)
+      try load(user.place, try value(databases.sequences, key))
+    }
+    return user
+  }
+
+  private func known(_ id: String) throws(StateStoreError) -> TransactionUser {
+    try ExternalIDCoder.check(id)
+    if hand.users.isEmpty { hand.reserve(memory.userCount) }
+    return TransactionUser(place: hand.place(of: id))
+  }
+
+  /// - Parameter bytes: the record of the user whose key was looked up.
+  private func load(_ place: Int, _ bytes: [UInt8]?) throws(StateStoreError) {
+    if let bytes { hand.users[place].sequence = try SequenceRecord(bytes, user: hand.users[place].id, key: key) }
+    hand.users[place].isLoaded = true
+  }
+
   public override func sequence(of user: String) throws(StateStoreError) -> UserSequence? {
-    try loaded(user).sequence.map { (sequence) throws(StateStoreError) in try sequence.decoded(user: user) }
+    let place = try self.user(user).place
+    return hand.users[place].sequence.isStored ? try hand.users[place].sequence.decoded(user: user) : nil
   }
 
   /// Puts the user's last interactions in place of what is in the array.
-  public func readInteractions(of user: String, into interactions: inout [Interaction]) throws(StateStoreError) {
-    interactions.removeAll(keepingCapacity: true)
-    try loaded(user).sequence?.interactions.decode(into: &interactions)
+  public func readInteractions(of user: TransactionUser, into interactions: inout [Interaction]) throws(StateStoreError) {
+    try hand.users[user.place].sequence.interactions.decode(into: &interactions)
   }
 
   /// Puts an interaction in its place in the user's sequence and appends it to the journal, with the interactions before it as context.
   ///
   /// Throws `.invalidID`, `.collision`, or `.invalidValue` for a time beyond what is kept: the state is then as before the call.
   @discardableResult
-  public func append(_ event: UserInteraction) throws(StateStoreError) -> AppendOutcome {
-    let interaction = event.interaction
-    guard interaction.time.magnitude <= UInt64(PackedInteractions.maximumTime) else {
-      throw StateStoreError(.invalidValue, "the time \(interaction.time) is out of range")
-    }
-    let user = try loaded(event.user)
-    var sequence = user.sequence ?? SequenceRecord(partition: event.partition)
-    // So that the record is changed in place.
-    user.sequence = nil
-    defer { user.sequence = sequence.lastJournalSequence == 0 ? nil : sequence }
+  public func append(_ event: UserInteraction) throws(StateStoreError) -> AppendOutcome { try append(event, of: try user(event.user)) }
 
-    var context = sequence.interactions
-    if context.count == 0 || interaction.time > context.lastTime {
-      try context.keepLast(options.sequenceLength)
-      sequence.interactions = PackedInteractions()
-      let number = try appendToJournal(event, context, previous: sequence.lastJournalSequence)
-      try context.append(interaction)
-      try context.keepLast(options.sequenceLength)
-      sequence.interactions = context
-      sequence.lastJournalSequence = number
+  /// - Parameter user: the event's.
+  @discardableResult
+  public func append(_ event: UserInteraction, of user: TransactionUser) throws(StateStoreError) -> AppendOutcome {
+    assert(hand.users[user.place].id == event.user)
+    guard event.interaction.time.magnitude <= UInt64(PackedInteractions.maximumTime) else {
+      throw StateStoreError(.invalidValue, "the time \(event.interaction.time) is out of range")
+    }
+    return try append(event, to: &hand.users[user.place])
+  }
+
+  private func append(_ event: UserInteraction, to user: inout UsersInHand.User) throws(StateStoreError) -> AppendOutcome {
+    let interaction = event.interaction
+    let lastTime = user.sequence.interactions.lastTime
+    if user.sequence.interactions.count == 0 || interaction.time > lastTime {
+      try user.sequence.interactions.keepLast(options.sequenceLength)
+      let number = try appendToJournal(event, user.sequence.interactions, previous: user.sequence.lastJournalSequence)
+      try user.sequence.interactions.append(interaction)
+      try user.sequence.interactions.keepLast(options.sequenceLength)
+      user.sequence.lastJournalSequence = number
     } else {
-      var kept = try context.decoded()
+      var kept = try user.sequence.interactions.decoded()
       if options.deduplicates,
         kept.contains(where: { $0.item == interaction.item && $0.type == interaction.type && $0.time == interaction.time })
       {
         return .duplicate
       }
-      guard context.lastTime - interaction.time <= options.lateInteractionBound else { return .tooLate(newest: context.lastTime) }
+      guard lastTime - interaction.time <= options.lateInteractionBound else { return .tooLate(newest: lastTime) }
       let place = kept.firstIndex { $0.time > interaction.time } ?? kept.endIndex
-      let number = try appendToJournal(
-        event, PackedInteractions(kept[..<place].suffix(options.sequenceLength)), previous: sequence.lastJournalSequence)
+      let context = PackedInteractions(kept[..<place].suffix(options.sequenceLength))
+      user.sequence.lastJournalSequence = try appendToJournal(event, context, previous: user.sequence.lastJournalSequence)
       kept.insert(interaction, at: place)
-      sequence.interactions = PackedInteractions(kept.suffix(options.sequenceLength))
-      sequence.lastJournalSequence = number
+      user.sequence.interactions = PackedInteractions(kept.suffix(options.sequenceLength))
     }
-    sequence.partition = event.partition
+    user.sequence.partition = event.partition
     user.isChanged = true
-    return .appended(sequence: sequence.lastJournalSequence)
+    return .appended(sequence: user.sequence.lastJournalSequence)
   }
 
   /// Says that the user's list is out of date. A mark takes the place of the one before, but keeps the earlier due time:
   /// a user whose events never pause is ranked all the same.
-  public func markStale(_ user: String, _ mark: StaleMark) throws(StateStoreError) {
-    let user = try known(user)
-    let dueTime = min(mark.dueTime, user.mark?.dueTime ?? mark.dueTime)
-    user.mark = StaleMark(sequence: mark.sequence, asOf: mark.asOf, dueTime: dueTime)
+  public func markStale(_ user: String, _ mark: StaleMark) throws(StateStoreError) { markStale(try known(user), mark) }
+
+  public func markStale(_ user: TransactionUser, _ mark: StaleMark) {
+    let dueTime = min(mark.dueTime, hand.users[user.place].mark?.dueTime ?? mark.dueTime)
+    hand.users[user.place].mark = StaleMark(sequence: mark.sequence, asOf: mark.asOf, dueTime: dueTime)
   }
 
   /// Clears the user's mark if it is still the one of this journal sequence; returns whether it did.
@@ -229,8 +249,9 @@ public final class WriteTransaction: ReadTransaction {
   /// examples too, and returns its sequence. Only the fingerprint in that entry is left, until it is trimmed.
   @discardableResult
   public func forget(_ id: String) throws(StateStoreError) -> UInt64 {
-    let user = try loaded(id)
-    var next = user.sequence?.lastJournalSequence ?? 0
+    let place = try user(id).place
+    let key = try coder.key(id)
+    var next = hand.users[place].sequence.lastJournalSequence
     // The chain ends at the user's first entry, or where the journal was trimmed.
     while next > 0, let bytes = try value(databases.journal, [UInt8](bigEndian: next)) {
       guard let link = try JournalCoding.link(bytes), ExactID(link.user) == ExactID(id), link.distanceToPrevious <= next else {
@@ -239,16 +260,14 @@ public final class WriteTransaction: ReadTransaction {
       try delete(databases.journal, [UInt8](bigEndian: next))
       next = link.distanceToPrevious == 0 ? 0 : next - link.distanceToPrevious
     }
-    user.mark = nil
-    user.isChanged = false
-    user.sequence = nil
+    hand.forget(place)
     // What the transaction holds back of others is not looked at here.
-    if let bytes = try value(databases.stale, user.key) { try removeMark(try StaleMark(bytes, user: id, key: user.key), key: user.key) }
+    if let bytes = try value(databases.stale, key) { try removeMark(try StaleMark(bytes, user: id, key: key), key: key) }
     var counters = try self.counters()
     counters.revisionFloor = max(counters.revisionFloor, try revision(of: id))
     currentCounters = counters
-    try delete(databases.pools, user.key)
-    try delete(databases.sequences, user.key)
+    try delete(databases.pools, key)
+    try delete(databases.sequences, key)
 
     let number = try take(\.nextJournalSequence)
     record.removeAll(keepingCapacity: true)
@@ -269,31 +288,6 @@ public final class WriteTransaction: ReadTransaction {
     try delete(databases.checkpoints, [UInt8](bigEndian: modelVersion))
   }
 
-  private func known(_ id: String) throws(StateStoreError) -> User {
-    let exact = ExactID(id)
-    if let lastUser, ExactID(lastUser.id) == exact { return lastUser }
-    if let user = users[exact] {
-      lastUser = user
-      return user
-    }
-    let user = User(id: id, key: try coder.key(id))
-    if users.isEmpty { users.reserveCapacity(memory.userCount) }
-    users[exact] = user
-    lastUser = user
-    return user
-  }
-
-  private func loaded(_ id: String) throws(StateStoreError) -> User {
-    let user = try known(id)
-    if !user.isLoaded {
-      if let bytes = try value(databases.sequences, user.key) {
-        user.sequence = try SequenceRecord(bytes, user: id, key: user.key)
-      }
-      user.isLoaded = true
-    }
-    return user
-  }
-
   private func appendToJournal(
     _ event: UserInteraction, _ context: PackedInteractions, previous: UInt64
   ) throws(StateStoreError) -> UInt64 {
@@ -301,22 +295,25 @@ public final class WriteTransaction: ReadTransaction {
     guard previous < number else { throw StateStoreError.damaged("a user's last journal sequence lies ahead of the journal") }
     record.removeAll(keepingCapacity: true)
     JournalCoding.encode(event, context: context, distanceToPrevious: previous == 0 ? 0 : number - previous, to: &record)
-    try put(databases.journal, [UInt8](bigEndian: number), record, append: true)
+    key.removeAll(keepingCapacity: true)
+    key.appendBigEndian(number)
+    try put(databases.journal, key, record, append: true)
     return number
   }
 
-  private func store(_ mark: StaleMark, _ user: User, _ marks: borrowing OrderedAccess) throws(StateStoreError) {
+  /// - Parameter user: whose key was looked up.
+  private func store(_ mark: StaleMark, _ user: String, _ marks: borrowing OrderedAccess) throws(StateStoreError) {
     var mark = mark
-    let dueBefore = try value(marks, user.key).map { (bytes) throws(StateStoreError) in try StaleMark.dueTime(bytes, user: user.id, key: user.key) }
+    let dueBefore = try value(marks, key).map { (bytes) throws(StateStoreError) in try StaleMark.dueTime(bytes, user: user, key: key) }
     if let dueBefore, dueBefore <= mark.dueTime {
       mark.dueTime = dueBefore
     } else {
-      if let dueBefore { try delete(databases.staleByDueTime, StaleMark.dueKey(dueBefore, userKey: user.key)) }
-      try put(databases.staleByDueTime, StaleMark.dueKey(mark.dueTime, userKey: user.key), [])
+      if let dueBefore { try delete(databases.staleByDueTime, StaleMark.dueKey(dueBefore, userKey: key)) }
+      try put(databases.staleByDueTime, StaleMark.dueKey(mark.dueTime, userKey: key), [])
     }
     record.removeAll(keepingCapacity: true)
-    mark.encode(user: user.id, key: user.key, to: &record)
-    try put(marks, user.key, record)
+    mark.encode(user: user, key: key, to: &record)
+    try put(marks, key, record)
   }
 
   private func removeMark(_ mark: StaleMark, key: [UInt8]) throws(StateStoreError) {

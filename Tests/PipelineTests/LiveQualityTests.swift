@@ -16,9 +16,9 @@ struct LiveQualityTests {
     var ranks: [String: [(model: Int?, popularity: Int?)]] = ["all": [], "items": [], "users": []]
     var poolHits: [Bool] = []
 
-    mutating func record(_ event: PrequentialCase) {
+    mutating func record(_ event: PrequentialCase, excluded: ArraySlice<Int32>?) {
       let item = event.item.rawValue
-      if let excluded = event.excluded {
+      if let excluded {
         func rank(_ window: Int) -> Int? {
           var counts: [UInt32: Int] = [:]
           for seen in past.suffix(window) { counts[seen, default: 0] += 1 }
@@ -50,9 +50,10 @@ struct LiveQualityTests {
       let hadPool = random.below(3) > 0
       let event = PrequentialCase(
         item: StoredItemNumber(rawValue: item), userInteractions: random.below(12), poolRank: hadPool && random.below(2) == 0 ? random.below(25) : nil,
-        hadPool: hadPool, excluded: random.below(8) == 0 ? nil : excluded)
-      quality.record(event)
-      plain.record(event)
+        hadPool: hadPool)
+      let isExcluded = random.below(8) == 0
+      quality.record(event, excluded: isExcluded ? nil : excluded[...])
+      plain.record(event, excluded: isExcluded ? nil : excluded[...])
       guard step % 7 == 0 else { continue }
       for (name, pair) in [("all", quality.all), ("items", quality.newItems), ("users", quality.newUsers)] {
         let gains: [(RankingMetric, (Int) -> Double)] = [

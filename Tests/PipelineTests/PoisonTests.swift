@@ -26,6 +26,40 @@ struct PoisonTests {
     #expect(others.count == 100 && others.values.allSatisfy { $0 > 60 })
   }
 
+  /// The rule with tables that are counted anew for each interaction.
+  private struct PlainShare {
+    var share: Double
+    var window: Int
+    var admitted: [(user: String, item: UInt32)] = []
+
+    mutating func admit(_ user: String, _ item: UInt32) -> Bool {
+      let recent = admitted.suffix(window)
+      let limit = max(20, Int(share * Double(recent.count)), 3 * recent.count / max(1, Set(recent.map(\.user)).count))
+      let pairs = Set(recent.map { "\($0.user) \($0.item)" }).count
+      let pairLimit = max(1, limit / 100, 3 * recent.count / max(1, pairs))
+      guard recent.count(where: { $0.user == user }) < limit else { return false }
+      guard recent.count(where: { $0 == (user, item) }) < pairLimit else { return false }
+      admitted.append((user, item))
+      return true
+    }
+  }
+
+  @Test(arguments: 0..<6) func whatIsAdmittedAgreesWithThePlainForm(seed: UInt64) {
+    var random = SeededGenerator(seed: seed)
+    // The smaller the window, the fuller its tables.
+    let window = [1, 2, 7, 64, 100, 300][Int(seed)]
+    var (share, plain) = (UserShare(0.05, window: window), PlainShare(share: 0.05, window: window))
+    var refused = 0
+    for step in 0..<3_000 {
+      let user = "\(random.below(2) == 0 ? random.below(3) : random.below(200))"
+      let item = UInt32(random.below(20))
+      let isAdmitted = plain.admit(user, item)
+      if !isAdmitted { refused += 1 }
+      #expect(share.admit(user, item) == isAdmitted, "\(step)")
+    }
+    #expect(window < 100 || refused > 100)
+  }
+
   @Test(arguments: 1...12) func fewUsersAndItemsAreLearnedFromWithoutEnd(users: UInt64) {
     var share = UserShare(0.01, window: 200)
     var admitted = 0

@@ -89,6 +89,7 @@ struct RandomHistoryTests {
   ) throws(StateStoreError) {
     let user = generator.below(30) == 0 ? String(repeating: "long", count: 200) : "user-\(generator.below(6))"
     let id = "item-\(generator.below(12))"
+    if generator.below(4) == 0 { try lookUpTogether(&generator, model, transaction) }
     switch generator.below(20) {
     case 0..<8:
       let interaction = Interaction(
@@ -145,8 +146,28 @@ struct RandomHistoryTests {
     }
     #expect(try transaction.sequence(of: user)?.interactions ?? [] == model.users[user]?.interactions ?? [])
     var interactions = [Interaction(9, time: 9)]
-    try transaction.readInteractions(of: user, into: &interactions)
+    try transaction.readInteractions(of: try transaction.user(user), into: &interactions)
     #expect(interactions == model.users[user]?.interactions ?? [])
+  }
+
+  private func lookUpTogether(_ generator: inout SeededGenerator, _ model: Model, _ transaction: WriteTransaction) throws(StateStoreError) {
+    let ids: [String?] = (0..<generator.below(6)).map { _ in
+      switch generator.below(8) {
+      case 0: nil
+      case 1: ""
+      case 2: String(repeating: "long", count: 200)
+      default: "user-\(generator.below(8))"
+      }
+    }
+    let users = try transaction.users(ids)
+    #expect(users.count == ids.count)
+    for (id, user) in zip(ids, users) {
+      #expect((user != nil) == (id?.hasPrefix("user") ?? false), "an id that is none, or has a hash for its key, is left for later")
+      guard let user, let id else { continue }
+      var interactions: [Interaction] = []
+      try transaction.readInteractions(of: user, into: &interactions)
+      #expect(interactions == model.users[id]?.interactions ?? [])
+    }
   }
 
   private func expect(_ store: StateStore, equals model: Model) throws {

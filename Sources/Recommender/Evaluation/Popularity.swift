@@ -134,7 +134,7 @@ public struct RecentPopularity: Baseline {
   /// The target's rank among what is not excluded; nil for one that is.
   ///
   /// - Parameter excluded: no item twice.
-  public func rank(of target: Int32, excludingDistinct excluded: [Int32]) -> Int? { order.rank(of: target, excludingDistinct: excluded) }
+  public func rank(of target: Int32, excludingDistinct excluded: ArraySlice<Int32>) -> Int? { order.rank(of: target, excludingDistinct: excluded) }
 
   /// The first items that are allowed, only such as stand in the window.
   public func top(_ limit: Int, where isAllowed: (Int32) -> Bool) -> [Int32] { order.top(limit, where: isAllowed) }
