@@ -8,14 +8,15 @@ import CQuantizedSearch
 ///     |h·v − ĥ·v̂| ≤ ‖h‖·‖v − v̂‖ + ‖h − ĥ‖·‖v̂‖ ≤ (‖h‖·max ‖v − v̂‖/scale + ‖h − ĥ‖·max ‖v̂‖/scale)·scale,
 ///
 /// so that no row above the threshold is missed; who asks computes the exact product of the few that are found
-/// (``search(_:bias:count:known:additions:settled:arena:)``).
+/// (``search(_:bias:count:known:additions:settled:arena:)``). A search for a single query reads the values' high halves alone, with bounds of the
+/// same kind.
 public struct QuantizedMatrix: Sendable {
   public let rows: Int
   public let columns: Int
   /// `columns`, and zeros up to a multiple of 4.
   let paddedColumns: Int
   /// v̂ = scale·(value − 128), value in 1 … 255, as `quantized_rows` has them.
-  let values: ByteBuffer
+  let values: Block<UInt8>
   /// ∞ for a row that is not finite, or too small for its scale.
   let scales: FloatBuffer
   /// (1, columns): what all rows share tells them not apart, and would take the 8 bits from what does.
@@ -23,6 +24,36 @@ public struct QuantizedMatrix: Sendable {
   /// The greatest ‖v̂‖ and ‖v − v̂‖ of all rows, each in units of the row's scale.
   private(set) var greatestNorm: Float = 0
   private(set) var greatestError: Float = 0
+  /// What a search for one query reads; nil of rows that are so few that they stay in a core's second cache.
+  private(set) var nibbles: Nibbles?
+  /// What was quantised.
+  let vectors: Matrix
+
+  /// The values' high halves: half as much to read, where the memory's bandwidth is what limits the search.
+  struct Nibbles {
+    /// As `quantized_rows` has them.
+    let pairs: Block<UInt8>
+    let scales: Block<UInt32>
+    /// ‖v − v̂‖ of a row on average.
+    fileprivate(set) var error: Float = 0
+
+    fileprivate init(rows: Int, columns: Int) {
+      pairs = Block(repeating: 0, count: rows / 2 * columns)
+      scales = Block(repeating: 0, count: rows)
+    }
+
+    /// A row's scale.
+    func scale(_ row: Int) -> Float { Float(bitPattern: scales.base[row] & 0xFFFF_0000) }
+
+    /// - Parameter groupSize: how many values a group has.
+    fileprivate func take(from values: Block<UInt8>, groups: Int, groupSize: Int) {
+      for pair in 0..<groups / 2 {
+        let high = values.base + 2 * pair * groupSize
+        let target = pairs.base + pair * groupSize
+        for i in 0..<groupSize { target[i] = high[i] & 0xF0 | high[groupSize + i] >> 4 }
+      }
+    }
+  }
 
   /// A query's values are in −127 … 127. In −64 … 64 where the CPU has no instructions of its own for such products: the sum of two of 7 and 8 bits
   /// fits in 16. Of long rows they are fewer, so that a float holds a whole sum exactly.
@@ -32,32 +63,37 @@ public struct QuantizedMatrix: Sendable {
   /// By which products are computed.
   let instructions: SearchInstructions
 
-  final class ByteBuffer: @unchecked Sendable {
+  final class Block<Element: BitwiseCopyable>: @unchecked Sendable {
     // @unchecked: written by the initialiser alone.
-    let base: UnsafeMutablePointer<UInt8>
+    let base: UnsafeMutablePointer<Element>
 
-    init(repeating value: UInt8, count: Int) {
-      base = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1), alignment: 64).bindMemory(to: UInt8.self, capacity: max(count, 1))
+    init(repeating value: Element, count: Int) {
+      let bytes = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1) * MemoryLayout<Element>.stride, alignment: 64)
+      base = bytes.bindMemory(to: Element.self, capacity: max(count, 1))
       base.initialize(repeating: value, count: max(count, 1))
     }
 
     deinit { base.deallocate() }
   }
 
-  /// - Parameters:
-  ///   - matrix: (rows, columns). A row that is not finite is found for every query.
-  ///   - instructions: the best that the machine has, but in a test.
-  public init(_ matrix: Matrix, instructions: SearchInstructions = .best) {
+  /// - Parameter matrix: (rows, columns), which may not be written any more. A row that is not finite is found for every query.
+  public init(_ matrix: Matrix) { self.init(matrix, instructions: .best, hasNibbles: Self.sampleSize(of: matrix.rows) != nil) }
+
+  /// For tests.
+  init(_ matrix: Matrix, instructions: SearchInstructions, hasNibbles: Bool) {
     self.instructions = instructions
+    vectors = matrix
     rows = matrix.rows
     columns = matrix.columns
     let (group, padding) = (QUANTIZED_GROUP, QUANTIZED_PADDING)
     let padded = (rows + padding - 1) / padding * padding
     paddedColumns = (columns + 3) / 4 * 4
-    values = ByteBuffer(repeating: Self.zeroPoint, count: padded * paddedColumns)
+    values = Block(repeating: Self.zeroPoint, count: padded * paddedColumns)
     scales = FloatBuffer(count: padded)
+    nibbles = hasNibbles ? Nibbles(rows: padded, columns: paddedColumns) : nil
     mean = Self.mean(of: matrix)
     let difference = FloatBuffer(count: columns)
+    var nibbleErrors: Float = 0
     for i in 0..<rows {
       difference.base.update(from: matrix.row(i), count: columns)
       accumulate(difference.base, -1, mean.pointer, columns)
@@ -65,7 +101,12 @@ public struct QuantizedMatrix: Sendable {
       scales.base[i] = row.scale
       greatestNorm = max(greatestNorm, row.norm)
       greatestError = max(greatestError, row.error)
+      nibbles?.scales.base[i] = row.nibbleScale
+      let nibbleError = Float(bitPattern: row.nibbleScale << 16)
+      if nibbleError.isFinite { nibbleErrors += nibbleError }
     }
+    nibbles?.take(from: values, groups: padded / group, groupSize: group * paddedColumns)
+    nibbles?.error = nibbleErrors / Float(rows)
   }
 
   /// Of the rows that are finite.
@@ -82,17 +123,22 @@ public struct QuantizedMatrix: Sendable {
     return mean
   }
 
+  /// A row's scale, ‖v̂‖ and ‖v − v̂‖ in units of it, and what `quantized_rows` has in `nibble_scales`.
+  private typealias RowScale = (scale: Float, norm: Float, error: Float, nibbleScale: UInt32)
+
   /// - Parameter target: of the row's first value; four stand together, and the next four 64 bytes on.
-  /// - Returns: the norms ‖v̂‖ and ‖v − v̂‖ in units of the scale.
-  private func quantize(_ x: Floats, _ target: UnsafeMutablePointer<UInt8>) -> (scale: Float, norm: Float, error: Float) {
+  private func quantize(_ x: Floats, _ target: UnsafeMutablePointer<UInt8>) -> RowScale {
     let greatest = greatestMagnitude(x, columns)
-    guard greatest != 0 else { return (0, 0, 0) }
+    guard greatest != 0 else { return (0, 0, 0, 0) }
     let scale = greatest / 127
     let inverse = 127 / greatest
     // What is nearly 0 has no inverse.
-    guard greatest.isFinite, inverse.isFinite else { return (.infinity, 0, 0) }
+    guard greatest.isFinite, inverse.isFinite else { return (.infinity, 0, 0, Float.infinity.bitPattern >> 16) }
+    let nibbleScale = Float(bitPattern: scale.bitPattern & 0xFFFF_0000)
+    let nibbleUnit = Vector(all: -nibbleScale / scale)
     var squares = Vector.zero
     var errors = Vector.zero
+    var nibbleErrors = Vector.zero
     forEachVector(columns) { j, lanes in
       let inUnits = load(x, j, lanes) * inverse
       let rounded = nearestInteger(inUnits)
@@ -102,8 +148,13 @@ public struct QuantizedMatrix: Sendable {
       squares = squares.adding(rounded.value, times: rounded.value)
       let error = inUnits - rounded.value
       errors = errors.adding(error, times: error)
+      var nibbleError = inUnits.adding(convertedToFloat(rounded.integer & ~15 | 8), times: nibbleUnit)
+      for lane in lanes..<8 { nibbleError[lane] = 0 }
+      nibbleErrors = nibbleErrors.adding(nibbleError, times: nibbleError)
     }
-    return (scale, squares.total.squareRoot(), errors.total.squareRoot())
+    // Rounded up.
+    let off = min((scale * nibbleErrors.total.squareRoot()).bitPattern >> 16 + 1, Float.infinity.bitPattern >> 16)
+    return (scale, squares.total.squareRoot(), errors.total.squareRoot(), nibbleScale.bitPattern | off)
   }
 
   struct Queries {

@@ -16,6 +16,8 @@ extension QuantizedMatrix {
   fileprivate static let blockRows = 4096
   /// At least so many are searched before more is known of what is among the best.
   private static let leastRows = 128
+  /// What sums of products of floats are off at most, for each unit of the factors' norms.
+  fileprivate static let rounding: Float = 1e-5
   /// About so many rows of a catalogue that has sixteen times as many or more, to guess what has to be reached; nil of a smaller one.
   static func sampleSize(of rows: Int) -> Int? { rows < 16 * 2048 ? nil : min(max(rows / 48, 2048), 8192) }
 
@@ -38,9 +40,9 @@ extension QuantizedMatrix {
     guard queries.rows > 0, rows > 0 else { return additions.map { _ in [] } }
     let query = quantize(queries)
     let meanNorm = dot(mean.pointer, mean.pointer, columns).squareRoot()
-    let empty = (0..<queries.rows).map { i in
-      // Bounds are of scores less this, which is the same for all rows.
-      let common = dot(queries.row(i), mean.pointer, columns)
+    // Bounds are of scores less this, which is the same for all rows.
+    let commons = (0..<queries.rows).map { dot(queries.row($0), mean.pointer, columns) }
+    let empty = commons.enumerated().map { i, common in
       // What 32-bit floats round: the product with the mean, and the sums.
       let greatest = max(
         additions[i].reduce(abs(common)) { max($0, abs($1.addition)) }, known[i].reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 })
@@ -50,12 +52,8 @@ extension QuantizedMatrix {
     }
     let additions = additions.map { AdditionsByBlock($0, rows: rows) }
     return query.values.withUnsafeBufferPointer { values in
-      guard let values = values.baseAddress else { return [] }
-      let asked = empty.indices.map { i in
-        quantized_query(
-          values: values + i * paddedColumns, start: query.starts[i], scale: query.scales[i], error: error(of: query, i), least: -.infinity)
-      }
-      let pass = SearchPass(matrix: self, bias: bias, additions: additions, settled: settled, arena: arena)
+      let asked = self.asked(query, values)
+      let pass = SearchPass(matrix: self, queries: queries, commons: commons, bias: bias, additions: additions, settled: settled, arena: arena)
       var candidates = empty
       guess(&candidates, asked, pass)
       pass.run(candidates.indices.map { $0 }, &candidates, asked)
@@ -67,12 +65,29 @@ extension QuantizedMatrix {
     }
   }
 
+  /// - Parameter values: of the queries.
+  func asked(_ queries: Queries, _ values: UnsafeBufferPointer<Int8>) -> [quantized_query] {
+    queries.starts.indices.map { i in
+      quantized_query(
+        values: values.baseAddress.map { $0 + i * paddedColumns }, start: queries.starts[i], scale: queries.scales[i], error: error(of: queries, i),
+        nibble_error: nibbleError(of: queries, i), norm: Self.bounded(queries.norms[i]), least: -.infinity)
+    }
+  }
+
   /// How far products with a query are off at most, for each unit of a row's scale.
   private func error(of query: Queries, _ i: Int) -> Float {
-    // The last terms are for rounding, too, and keep a query of zeros off 0·∞.
-    let error = query.norms[i] * greatestError + (query.errors[i] + 1e-5 * query.norms[i]) * greatestNorm + .leastNormalMagnitude
-    // A row of zeros has the scale 0.
-    return error.isFinite ? error : .greatestFiniteMagnitude
+    Self.bounded(query.norms[i] * greatestError + (query.errors[i] + Self.rounding * query.norms[i]) * greatestNorm)
+  }
+
+  /// The same of nibbles, which are apart from the values by 8 at most, without what they are off.
+  private func nibbleError(of query: Queries, _ i: Int) -> Float {
+    let norm = greatestNorm + 8 * Float(columns).squareRoot()
+    return Self.bounded((query.errors[i] + Self.rounding * query.norms[i]) * norm)
+  }
+
+  /// Above 0, so that a query of zeros keeps off 0·∞, and finite, as a row of zeros has the scale 0.
+  fileprivate static func bounded(_ error: Float) -> Float {
+    error.isFinite ? max(error, .leastNormalMagnitude) : .greatestFiniteMagnitude
   }
 
   /// For queries of which too few scores are known, what the `count` best have to reach at least as far as a sample of the rows tells: so that much
@@ -90,24 +105,32 @@ extension QuantizedMatrix {
   }
 
   /// - Parameter range: it begins at a multiple of `QUANTIZED_PADDING`.
-  fileprivate func part(_ range: Range<Int>, _ bias: Matrix) -> quantized_rows {
+  func part(_ range: Range<Int>, _ bias: Matrix) -> quantized_rows {
     let first = range.lowerBound
     return quantized_rows(
-      values: values.base + first * paddedColumns, scales: scales.base + first, bias: bias.pointer + first, count: Int32(range.count),
-      columns: Int32(paddedColumns))
+      values: values.base + first * paddedColumns, scales: scales.base + first, nibbles: nibbles.map { $0.pairs.base + first / 2 * paddedColumns },
+      nibble_scales: nibbles.map { $0.scales.base + first }, bias: bias.pointer + first, count: Int32(range.count), columns: Int32(paddedColumns))
   }
 
   /// What the passes over the rows have in common.
   private struct SearchPass {
     let matrix: QuantizedMatrix
+    let queries: Matrix
+    /// Of each query its product with the mean.
+    let commons: [Float]
     let bias: Matrix
     let additions: [AdditionsByBlock]
     let settled: ArraySlice<RowSet>
     let hits: UnsafeMutablePointer<quantized_hit>
     let arena: Arena
 
-    init(matrix: QuantizedMatrix, bias: Matrix, additions: [AdditionsByBlock], settled: ArraySlice<RowSet>, arena: Arena) {
+    init(
+      matrix: QuantizedMatrix, queries: Matrix, commons: [Float], bias: Matrix, additions: [AdditionsByBlock], settled: ArraySlice<RowSet>,
+      arena: Arena
+    ) {
       self.matrix = matrix
+      self.queries = queries
+      self.commons = commons
       self.bias = bias
       self.additions = additions
       self.settled = settled
@@ -121,6 +144,9 @@ extension QuantizedMatrix {
       guard !queries.isEmpty else { return }
       // Where little is known yet of what is among the best, most of the first rows are found: they go by in small steps.
       let isInformed = queries.allSatisfy { candidates[$0].isFull }
+      if let nibbles = matrix.nibbles, isInformed, queries.count == 1 {
+        return run(queries[0], &candidates[queries[0]], asked[queries[0]], by: nibbles)
+      }
       for first in stride(from: 0, to: matrix.rows, by: blockRows) {
         let end = min(first + blockRows, matrix.rows)
         var block = matrix.part(first..<end, bias)
@@ -133,7 +159,7 @@ extension QuantizedMatrix {
           start = next
         }
       }
-      for i in queries { candidates[i].finish() }
+      for i in queries { candidates[i].tighten() }
     }
 
     /// Of each query what at least `rank` rows reach in one of so many pieces, without those that are settled, and few others do; −∞ where there
@@ -176,6 +202,53 @@ extension QuantizedMatrix {
             UnsafeBufferPointer(start: hits + place * stride, count: Int(counts[place])), from: Int32(range.lowerBound),
             scales: matrix.scales.base, width: 2 * asking[place].error, settled: settled[settled.startIndex + i])
         }
+      }
+    }
+
+    /// All rows for one query, of which it is known or guessed what has to be reached: the nibbles say which may reach it, whose products are then
+    /// computed. With more queries at a time the products take longer than what is read for them, so that to read less would gain nothing.
+    func run(_ i: Int, _ candidates: inout Candidates, _ query: quantized_query, by nibbles: QuantizedMatrix.Nibbles) {
+      candidates.tighten()
+      var query = query
+      query.least = candidates.least
+      let settled = settled[settled.startIndex + i]
+      var passed: [quantized_hit] = []
+      passed.reserveCapacity(blockRows)
+      for first in stride(from: 0, to: matrix.rows, by: blockRows) {
+        var block = matrix.part(first..<min(first + blockRows, matrix.rows), bias)
+        additions[i].consider(first, &block, query, matrix.instructions, &candidates)
+        let count = Int(quantized_find_by_nibbles(matrix.instructions.code, &block, &query, hits))
+        for hit in UnsafeBufferPointer(start: hits, count: count) {
+          let row = Int32(first) + hit.row
+          if hit.upper > -.infinity, !settled.contains(row) { passed.append(quantized_hit(row: row, upper: hit.upper)) }
+        }
+      }
+      // Those that reach it as far as their nibbles tell, and not only perhaps, raise what has to be reached: half of the others then need no product.
+      let first = query.least + QuantizedMatrix.bounded(query.norm * nibbles.error)
+      consider(rows(of: passed, from: first, to: .infinity), i, &candidates, query, nibbles)
+      candidates.tighten()
+      consider(rows(of: passed, from: candidates.least, to: first.nextDown), i, &candidates, query, nibbles)
+      candidates.tighten()
+    }
+
+    /// Those of the hits whose upper bound is in this range. Which they are the processor can't foresee: it is asked without a branch.
+    private func rows(of hits: [quantized_hit], from least: Float, to greatest: Float) -> [Int32] {
+      [Int32](unsafeUninitializedCapacity: hits.count) { rows, count in
+        for hit in hits {
+          rows.initializeElement(at: count, to: hit.row)
+          count += (hit.upper >= least ? 1 : 0) & (hit.upper <= greatest ? 1 : 0)
+        }
+      }
+    }
+
+    /// Lets them consider these rows, without additions, by their vectors.
+    private func consider(
+      _ rows: [Int32], _ i: Int, _ candidates: inout Candidates, _ query: quantized_query, _ nibbles: QuantizedMatrix.Nibbles
+    ) {
+      for (row, product) in zip(rows, dots(queries, i, matrix.vectors, rows: rows)) {
+        let rounding = product.isFinite ? QuantizedMatrix.rounding * query.norm * matrix.greatestNorm * nibbles.scale(Int(row)) : .infinity
+        candidates.consider(
+          row, 0, upper: rounding.isFinite ? product - commons[i] + bias[0, Int(row)] + rounding : .infinity, width: 2 * rounding)
       }
     }
   }
@@ -354,8 +427,8 @@ private struct Candidates {
     if list.count >= limit { dropHopeless() }
   }
 
-  /// All was considered.
-  mutating func finish() {
+  /// Drops all that can't be.
+  mutating func tighten() {
     if list.count >= count { dropHopeless() }
   }
 

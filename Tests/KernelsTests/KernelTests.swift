@@ -380,7 +380,10 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
   }
 
   /// Rows of many sizes, zeros and some that are not finite among them; each way to compute the products that this machine has.
-  @Test(arguments: [(1, 1, 8), (7, 1, 64), (1_024, 3, 64), (1_025, 5, 24), (3_000, 9, 61)], SearchInstructions.ofThisMachine)
+  /// One query alone goes by nibbles.
+  @Test(
+    arguments: [(1, 1, 8), (7, 1, 64), (1_024, 3, 64), (1_025, 5, 24), (1_025, 1, 24), (3_000, 9, 61), (3_000, 1, 61)],
+    SearchInstructions.ofThisMachine)
   func theSearchInEightBitsMissesNoneOfTheBest(_ shape: (rows: Int, queries: Int, columns: Int), instructions: SearchInstructions) {
     let (rows, queries, columns) = shape
     var values = Values(UInt64(rows))
@@ -412,7 +415,7 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
       for row in 0..<rows where row % 5 == 0 || row % 11 == 0 || (row >= query % 3 && (row - query % 3).isMultiple(of: 7)) { set.insert(Int32(row)) }
       return set
     }
-    let found = QuantizedMatrix(matrix, instructions: instructions).search(
+    let found = QuantizedMatrix(matrix, instructions: instructions, hasNibbles: true).search(
       asked, bias: bias, count: 20, known: known, additions: additions, settled: settled[...], arena: Arena())
     for query in 0..<queries {
       let added = Dictionary(uniqueKeysWithValues: additions[query].map { (Int($0.row), $0.addition) })
@@ -466,7 +469,7 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
       settled[2].insert(30_000)
       additions[2] = [RowAddition(row: 30_000, addition: 100)]
     }
-    let found = QuantizedMatrix(matrix, instructions: instructions).search(
+    let found = QuantizedMatrix(matrix, instructions: instructions, hasNibbles: true).search(
       asked, bias: bias, count: count, known: [[Float]](repeating: [], count: queries), additions: additions, settled: settled[...], arena: Arena())
     for query in 0..<queries {
       let scores = (0..<rows).map { row in
@@ -488,13 +491,93 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     zero(matrix.rows(7..<8))
     let asked = values.matrix(2, 16)
     scale(asked, by: magnitude)
-    let found = QuantizedMatrix(matrix, instructions: instructions).search(
+    let found = QuantizedMatrix(matrix, instructions: instructions, hasNibbles: true).search(
       asked, bias: Matrix(rows: 1, columns: 2_000), count: 10, known: [[], []], additions: [[], []],
       settled: [RowSet](repeating: RowSet(capacity: 2_000), count: 2)[...], arena: Arena())
     for query in 0..<2 {
       let products = (0..<2_000).map { row in (0..<16).reduce(0.0) { $0 + Double(asked[query, $1]) * Double(matrix[row, $1]) } }
       let best = (0..<2_000).sorted { products[$0] > products[$1] }.prefix(10)
       #expect(Set(found[query].map { Int($0.row) }).isSuperset(of: best), "of query \(query)")
+    }
+  }
+
+  /// A query alone, of which it is known but for one row what is among the best; that one's nibbles may tell too little of it.
+  @Test(arguments: SearchInstructions.ofThisMachine)
+  func whatNibblesUnderestimateIsFound(instructions: SearchInstructions) {
+    var values = Values(9)
+    let matrix = values.matrix(2_000, 24)
+    let quantized = QuantizedMatrix(matrix, instructions: instructions, hasNibbles: true)
+    for _ in 0..<20 {
+      let asked = values.matrix(1, 24)
+      let scores = (0..<2_000).map { dot(asked, 0, matrix, $0) }
+      let best = (0..<2_000).sorted { scores[$0] > scores[$1] }
+      let known = best[..<9] + [best[10]]
+      var settled = RowSet(capacity: 2_000)
+      for row in known { settled.insert(Int32(row)) }
+      let found = quantized.search(
+        asked, bias: Matrix(rows: 1, columns: 2_000), count: 10, known: [known.map { scores[$0] }], additions: [[]], settled: [settled], arena: Arena())
+      #expect(found[0].contains { Int($0.row) == best[9] } && found[0].count < 5)
+    }
+  }
+
+  /// Of rows of many sizes, zeros and some that are not finite among them, and their queries.
+  @Test(arguments: [(1, 1), (63, 3), (64, 8), (100, 61), (1_000, 64), (1_025, 130)], SearchInstructions.ofThisMachine)
+  func noRowIsAboveItsBoundByNibbles(_ shape: (rows: Int, columns: Int), instructions: SearchInstructions) {
+    let (count, columns) = shape
+    var values = Values(UInt64(count))
+    let x = values.matrix(count, columns)
+    for i in 0..<count { scale(x.rows(i..<i + 1), by: [1, 0, 1e-36, 1e-3, 1, 1e4][i % 6]) }
+    if count > 60 {
+      x[50, 0] = .nan
+      x[51, columns - 1] = .infinity
+      // One column stands out: all others are nearest to 0, which no nibble is.
+      x[52, 0] = 1e5
+    }
+    let bias = values.matrix(1, count)
+    for i in stride(from: 7, to: count, by: 10) { bias[0, i] = -.infinity }
+    let matrix = QuantizedMatrix(x, instructions: instructions, hasNibbles: true)
+    let asked = values.matrix(3, columns)
+    zero(asked.rows(1..<2))
+    scale(asked.rows(2..<3), by: 1e-36)
+    let found = boundsByNibbles(matrix, asked, bias, instructions)
+    let plain = boundsByNibbles(matrix, asked, bias, .plain)
+    for query in 0..<asked.rows {
+      #expect(Set(found[query].keys) == Set(plain[query].keys))
+      for row in 0..<count {
+        guard let upper = found[query][row], let expected = plain[query][row] else {
+          // Not a number: what has no bound is left out.
+          #expect(bias[0, row] == -.infinity)
+          continue
+        }
+        func sum(_ term: (Int) -> Double) -> Double { (0..<columns).reduce(0) { $0 + term($1) } }
+        func value(_ column: Int) -> Double { Double(x[row, column]) - Double(matrix.mean[0, column]) }
+        let norms = (sum { Double(asked[query, $0]) * Double(asked[query, $0]) } * sum { value($0) * value($0) }).squareRoot()
+        let tolerance = 1e-6 * Double(abs(bias[0, row])) + 1e-5 * norms
+        #expect(upper == expected || Double(abs(upper - expected)) <= tolerance, "row \(row): \(upper), by the plain way \(expected)")
+        guard norms.isFinite, bias[0, row].isFinite else {
+          #expect(upper == (bias[0, row].isFinite ? .infinity : -.infinity))
+          continue
+        }
+        let exact = sum { Double(asked[query, $0]) * value($0) } + Double(bias[0, row])
+        #expect(Double(upper) >= exact - 1e-6 * Double(abs(bias[0, row])), "row \(row) of query \(query): \(exact) is above \(upper)")
+        if row != 52, columns > 8 { #expect(Double(upper) <= exact + 0.5 * norms + tolerance, "row \(row) of query \(query)") }
+      }
+    }
+  }
+
+  /// Of each query the upper bounds by row.
+  private func boundsByNibbles(
+    _ matrix: QuantizedMatrix, _ asked: Matrix, _ bias: Matrix, _ instructions: SearchInstructions
+  ) -> [[Int: Float]] {
+    let queries = matrix.quantize(asked)
+    var rows = matrix.part(0..<matrix.rows, bias)
+    var hits = [quantized_hit](repeating: quantized_hit(), count: matrix.rows)
+    return queries.values.withUnsafeBufferPointer { values in
+      matrix.asked(queries, values).map { query in
+        var query = query
+        let count = quantized_find_by_nibbles(instructions.code, &rows, &query, &hits)
+        return Dictionary(uniqueKeysWithValues: hits.prefix(Int(count)).map { (Int($0.row), $0.upper) })
+      }
     }
   }
 
@@ -511,14 +594,14 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
         x[i + 1, j] = -x[i, j]
       }
     }
-    let matrix = QuantizedMatrix(x, instructions: instructions)
+    let matrix = QuantizedMatrix(x, instructions: instructions, hasNibbles: false)
     let query = matrix.quantize(Matrix([Float](repeating: 3, count: columns), rows: 1, columns: columns))
     let bias = Matrix(rows: 1, columns: count)
-    var rows = quantized_rows(
-      values: matrix.values.base, scales: matrix.scales.base, bias: bias.pointer, count: Int32(count), columns: Int32(columns))
+    var rows = matrix.part(0..<count, bias)
     var upper = [Float](repeating: 0, count: count)
     query.values.withUnsafeBufferPointer { values in
-      var asked = quantized_query(values: values.baseAddress, start: query.starts[0], scale: query.scales[0], error: 0, least: 0)
+      var asked = quantized_query(
+        values: values.baseAddress, start: query.starts[0], scale: query.scales[0], error: 0, nibble_error: 0, norm: 0, least: 0)
       upper.withUnsafeMutableBufferPointer { upper in
         for group in 0..<4 {
           quantized_upper_bounds(instructions.code, &rows, Int32(group), &asked, upper.baseAddress.map { $0 + 16 * group })
@@ -537,10 +620,9 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
   func aSampleKeepsTheGreatestLowerBoundsOfEachLane(instructions: SearchInstructions) {
     var values = Values(5)
     let (count, columns, queryCount, kept) = (1_000, 24, 6, 4)
-    let matrix = QuantizedMatrix(values.matrix(count, columns), instructions: instructions)
+    let matrix = QuantizedMatrix(values.matrix(count, columns), instructions: instructions, hasNibbles: false)
     let bias = values.matrix(1, count)
-    var rows = quantized_rows(
-      values: matrix.values.base, scales: matrix.scales.base, bias: bias.pointer, count: Int32(count), columns: Int32(columns))
+    var rows = matrix.part(0..<count, bias)
     let asked = matrix.quantize(values.matrix(queryCount, columns))
     let pieces = Array(stride(from: 0, to: 16, by: 3))
     let leftOut = (0..<queryCount * pieces.count).map { _ in values.next() & values.next() }
@@ -549,7 +631,8 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     asked.values.withUnsafeBufferPointer { values in
       guard let first = values.baseAddress else { return }
       let queries = (0..<queryCount).map {
-        quantized_query(values: first + $0 * columns, start: asked.starts[$0], scale: 0.02, error: 0.1 + Float($0), least: .infinity)
+        quantized_query(
+          values: first + $0 * columns, start: asked.starts[$0], scale: 0.02, error: 0.1 + Float($0), nibble_error: 0, norm: 0, least: .infinity)
       }
       leftOut.withUnsafeBufferPointer { leftOut in
         var sample = quantized_sample(count: Int32(pieces.count), first: 0, distance: 3, kept: Int32(kept), left_out: leftOut.baseAddress)
