@@ -58,7 +58,7 @@ static void upper_bounds_by_nibbles_plain(
       sum += query->values[column] * (16 * nibble + 8);
     }
     float scale = float_of(rows->nibble_scales[row] & 0xFFFF0000), off = float_of(rows->nibble_scales[row] << 16);
-    upper[i] = i < left ? rows->bias[row] + ((float)sum * query->scale + query->nibble_error) * scale + query->norm * off : -INFINITY;
+    upper[i] = i < left ? rows->bias[row] + (float)sum * query->scale * scale + query->nibble_error * off : -INFINITY;
   }
 }
 
@@ -141,14 +141,14 @@ INLINE void append(struct quantized_hit **next, int32_t first, uint64_t mask, co
 VNNI INLINE __m512 upper512(
     __m512i sums, const struct quantized_rows *rows, int32_t group, const struct quantized_query *query, const bool by_nibbles, __mmask16 valid) {
   int32_t row = group * GROUP;
-  __m512 error = _mm512_set1_ps(by_nibbles ? query->nibble_error : query->error);
+  __m512 error = _mm512_set1_ps(by_nibbles ? 0 : query->error);
   __m512 units = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(query->scale), error);
   __m512 bias = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), valid, rows->bias + row);
   if (!by_nibbles) return _mm512_fmadd_ps(units, _mm512_loadu_ps(rows->scales + row), bias);
   __m512i both = _mm512_loadu_si512(rows->nibble_scales + row);
   __m512 scale = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xFFFF0000)));
   __m512 off = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-  return _mm512_fmadd_ps(units, scale, _mm512_fmadd_ps(off, _mm512_set1_ps(query->norm), bias));
+  return _mm512_fmadd_ps(units, scale, _mm512_fmadd_ps(off, _mm512_set1_ps(query->nibble_error), bias));
 }
 
 /// What stands for the values whose nibbles are in the bytes' high halves.
@@ -345,13 +345,13 @@ AVX2 INLINE __m256 upper256(
     memcpy(stored, rows->bias + row, sizeof stored);
   }
   __m256 bias = _mm256_loadu_ps(stored);
-  __m256 error = _mm256_set1_ps(by_nibbles ? query->nibble_error : query->error);
+  __m256 error = _mm256_set1_ps(by_nibbles ? 0 : query->error);
   __m256 units = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(query->scale), error);
   if (!by_nibbles) return _mm256_fmadd_ps(units, _mm256_loadu_ps(rows->scales + row), bias);
   __m256i both = _mm256_loadu_si256((const __m256i *)(rows->nibble_scales + row));
   __m256 scale = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xFFFF0000)));
   __m256 off = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
-  return _mm256_fmadd_ps(units, scale, _mm256_fmadd_ps(off, _mm256_set1_ps(query->norm), bias));
+  return _mm256_fmadd_ps(units, scale, _mm256_fmadd_ps(off, _mm256_set1_ps(query->nibble_error), bias));
 }
 
 AVX2 INLINE int32_t find256(

@@ -29,12 +29,15 @@ public struct QuantizedMatrix: Sendable {
   /// What was quantised.
   let vectors: Matrix
 
-  /// The values' high halves: half as much to read, where the memory's bandwidth is what limits the search.
+  /// The values' high halves: half as much to read, where the memory's bandwidth is what limits the search. Of each row it is known how far they
+  /// are off; with s = `queryShare` and v̂ by the nibbles, a product is off by at most
+  ///
+  ///     ‖h‖·‖v − v̂‖ + ‖h − ĥ‖·‖v̂‖ ≤ √(‖h‖² + (‖h − ĥ‖/s)²)·√(‖v − v̂‖² + (s·‖v̂‖)²).
   struct Nibbles {
-    /// As `quantized_rows` has them.
+    /// As `quantized_rows` has them, what is off being the second root.
     let pairs: Block<UInt8>
     let scales: Block<UInt32>
-    /// ‖v − v̂‖ of a row on average.
+    /// What a row's nibbles are off on average.
     fileprivate(set) var error: Float = 0
 
     fileprivate init(rows: Int, columns: Int) {
@@ -58,6 +61,8 @@ public struct QuantizedMatrix: Sendable {
   /// A query's values are in −127 … 127. In −64 … 64 where the CPU has no instructions of its own for such products: the sum of two of 7 and 8 bits
   /// fits in 16. Of long rows they are fewer, so that a float holds a whole sum exactly.
   private var greatestQueryValue: Int { min(instructions == .vnni ? 127 : 64, max(1, (1 << 24) / (127 * max(1, columns)))) }
+  /// Between what a query's rounding is in proportion to it and what a nibble's is: so the bound is hardly above what it bounds.
+  private static let queryShare: Float = 0.02
   /// The value that stands for 0.
   static let zeroPoint: UInt8 = 128
   /// By which products are computed.
@@ -135,7 +140,7 @@ public struct QuantizedMatrix: Sendable {
     // What is nearly 0 has no inverse.
     guard greatest.isFinite, inverse.isFinite else { return (.infinity, 0, 0, Float.infinity.bitPattern >> 16) }
     let nibbleScale = Float(bitPattern: scale.bitPattern & 0xFFFF_0000)
-    let nibbleUnit = Vector(all: -nibbleScale / scale)
+    let nibbleUnit = Vector(all: nibbleScale / scale)
     var squares = Vector.zero
     var errors = Vector.zero
     var nibbleErrors = Vector.zero
@@ -148,9 +153,10 @@ public struct QuantizedMatrix: Sendable {
       squares = squares.adding(rounded.value, times: rounded.value)
       let error = inUnits - rounded.value
       errors = errors.adding(error, times: error)
-      var nibbleError = inUnits.adding(convertedToFloat(rounded.integer & ~15 | 8), times: nibbleUnit)
-      for lane in lanes..<8 { nibbleError[lane] = 0 }
-      nibbleErrors = nibbleErrors.adding(nibbleError, times: nibbleError)
+      var near = convertedToFloat(rounded.integer & ~15 | 8) * nibbleUnit
+      for lane in lanes..<8 { near[lane] = 0 }
+      let nibbleError = inUnits - near
+      nibbleErrors = nibbleErrors.adding(nibbleError, times: nibbleError).adding(near, times: near * Vector(all: Self.queryShare * Self.queryShare))
     }
     // Rounded up.
     let off = min((scale * nibbleErrors.total.squareRoot()).bitPattern >> 16 + 1, Float.infinity.bitPattern >> 16)
@@ -165,6 +171,8 @@ public struct QuantizedMatrix: Sendable {
     var scales: [Float] = []
     var norms: [Float] = []
     var errors: [Float] = []
+    /// √(‖h‖² + (‖h − ĥ‖/s)²), for ``Nibbles``.
+    var nibbleErrors: [Float] = []
   }
 
   func quantize(_ queries: Matrix) -> Queries {
@@ -191,6 +199,8 @@ public struct QuantizedMatrix: Sendable {
       result.scales.append(scale)
       result.norms.append(unit * squares.squareRoot())
       result.errors.append(unit * errors.squareRoot())
+      let rounding = (errors.squareRoot() + Self.rounding * squares.squareRoot()) / Self.queryShare
+      result.nibbleErrors.append(unit * (squares + rounding * rounding).squareRoot())
     }
     return result
   }

@@ -17,7 +17,7 @@ extension QuantizedMatrix {
   /// At least so many are searched before more is known of what is among the best.
   private static let leastRows = 128
   /// What sums of products of floats are off at most, for each unit of the factors' norms.
-  fileprivate static let rounding: Float = 1e-5
+  static let rounding: Float = 1e-5
   /// About so many rows of a catalogue that has sixteen times as many or more, to guess what has to be reached; nil of a smaller one.
   static func sampleSize(of rows: Int) -> Int? { rows < 16 * 2048 ? nil : min(max(rows / 48, 2048), 8192) }
 
@@ -70,19 +70,13 @@ extension QuantizedMatrix {
     queries.starts.indices.map { i in
       quantized_query(
         values: values.baseAddress.map { $0 + i * paddedColumns }, start: queries.starts[i], scale: queries.scales[i], error: error(of: queries, i),
-        nibble_error: nibbleError(of: queries, i), norm: Self.bounded(queries.norms[i]), least: -.infinity)
+        nibble_error: Self.bounded(queries.nibbleErrors[i]), least: -.infinity)
     }
   }
 
   /// How far products with a query are off at most, for each unit of a row's scale.
   private func error(of query: Queries, _ i: Int) -> Float {
     Self.bounded(query.norms[i] * greatestError + (query.errors[i] + Self.rounding * query.norms[i]) * greatestNorm)
-  }
-
-  /// The same of nibbles, which are apart from the values by 8 at most, without what they are off.
-  private func nibbleError(of query: Queries, _ i: Int) -> Float {
-    let norm = greatestNorm + 8 * Float(columns).squareRoot()
-    return Self.bounded((query.errors[i] + Self.rounding * query.norms[i]) * norm)
   }
 
   /// Above 0, so that a query of zeros keeps off 0·∞, and finite, as a row of zeros has the scale 0.
@@ -224,7 +218,7 @@ extension QuantizedMatrix {
         }
       }
       // Those that reach it as far as their nibbles tell, and not only perhaps, raise what has to be reached: half of the others then need no product.
-      let first = query.least + QuantizedMatrix.bounded(query.norm * nibbles.error)
+      let first = query.least + QuantizedMatrix.bounded(query.nibble_error * nibbles.error)
       consider(rows(of: passed, from: first, to: .infinity), i, &candidates, query, nibbles)
       candidates.tighten()
       consider(rows(of: passed, from: candidates.least, to: first.nextDown), i, &candidates, query, nibbles)
@@ -246,7 +240,7 @@ extension QuantizedMatrix {
       _ rows: [Int32], _ i: Int, _ candidates: inout Candidates, _ query: quantized_query, _ nibbles: QuantizedMatrix.Nibbles
     ) {
       for (row, product) in zip(rows, dots(queries, i, matrix.vectors, rows: rows)) {
-        let rounding = product.isFinite ? QuantizedMatrix.rounding * query.norm * matrix.greatestNorm * nibbles.scale(Int(row)) : .infinity
+        let rounding = product.isFinite ? QuantizedMatrix.rounding * query.nibble_error * matrix.greatestNorm * nibbles.scale(Int(row)) : .infinity
         candidates.consider(
           row, 0, upper: rounding.isFinite ? product - commons[i] + bias[0, Int(row)] + rounding : .infinity, width: 2 * rounding)
       }

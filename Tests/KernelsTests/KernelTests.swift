@@ -601,7 +601,7 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     var upper = [Float](repeating: 0, count: count)
     query.values.withUnsafeBufferPointer { values in
       var asked = quantized_query(
-        values: values.baseAddress, start: query.starts[0], scale: query.scales[0], error: 0, nibble_error: 0, norm: 0, least: 0)
+        values: values.baseAddress, start: query.starts[0], scale: query.scales[0], error: 0, nibble_error: 0, least: 0)
       upper.withUnsafeMutableBufferPointer { upper in
         for group in 0..<4 {
           quantized_upper_bounds(instructions.code, &rows, Int32(group), &asked, upper.baseAddress.map { $0 + 16 * group })
@@ -632,7 +632,7 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
       guard let first = values.baseAddress else { return }
       let queries = (0..<queryCount).map {
         quantized_query(
-          values: first + $0 * columns, start: asked.starts[$0], scale: 0.02, error: 0.1 + Float($0), nibble_error: 0, norm: 0, least: .infinity)
+          values: first + $0 * columns, start: asked.starts[$0], scale: 0.02, error: 0.1 + Float($0), nibble_error: 0, least: .infinity)
       }
       leftOut.withUnsafeBufferPointer { leftOut in
         var sample = quantized_sample(count: Int32(pieces.count), first: 0, distance: 3, kept: Int32(kept), left_out: leftOut.baseAddress)

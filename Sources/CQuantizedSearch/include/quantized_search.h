@@ -17,7 +17,7 @@ struct quantized_rows {
   const float *scales;
   /// The values' high nibbles, those of two groups in one byte, the first one's being the high one; in a value's place 16·nibble + 8 is near it.
   const uint8_t *nibbles;
-  /// For the nibbles, the upper halves of two floats: a scale, and below it how far scale·(16·nibble + 8 − 128) is off from the row, as a norm.
+  /// For the nibbles, the upper halves of two floats: a scale, and below it how far v̂ = scale·(16·nibble + 8 − 128) is off.
   const uint32_t *nibble_scales;
   const float *bias;
   int32_t count;
@@ -33,8 +33,8 @@ struct quantized_query {
   float scale;
   /// How far h·v is off at most, for each unit of the row's scale; above 0.
   float error;
-  /// The same by the row's nibbles, without what these are off, and what each unit of that counts; above 0.
-  float nibble_error, norm;
+  /// And by the row's nibbles for each unit of what these are off; above 0.
+  float nibble_error;
   /// What an upper bound has to reach.
   float least;
 };
@@ -60,8 +60,7 @@ void quantized_find(
     enum quantized_instructions instructions, const struct quantized_rows *rows, const struct quantized_query *queries, int32_t query_count,
     struct quantized_hit *hits, int32_t *counts);
 
-/// The same of one query by the rows' nibbles, with the upper bounds bias + scale·(query's scale·(start + product) + nibble_error) +
-/// norm·(what they are off).
+/// The same of one query by the rows' nibbles, with the upper bounds bias + scale·query's scale·(start + product) + nibble_error·(what they are off).
 ///
 /// - Returns: how many hits there are.
 int32_t quantized_find_by_nibbles(
