@@ -565,6 +565,19 @@ func weighted(_ y: Matrix, _ weights: Matrix) -> Double {
     }
   }
 
+  /// Of a query with one great number all others are rounded to 0, and a row has their sum.
+  @Test(arguments: SearchInstructions.ofThisMachine)
+  func whatAQuerysRoundingLosesIsInItsBoundByNibbles(instructions: SearchInstructions) {
+    let columns = 600
+    let asked = Matrix([1] + [Float](repeating: 0.003, count: columns - 1), rows: 1, columns: columns)
+    // All but the first value are what their nibbles stand for. As the other row is the same turned round, the mean is 0.
+    let row = [127] + [Float](repeating: 120, count: columns - 1)
+    let matrix = QuantizedMatrix(Matrix(row + row.map { -$0 }, rows: 2, columns: columns), instructions: instructions, hasNibbles: true)
+    let upper = boundsByNibbles(matrix, asked, Matrix(rows: 1, columns: 2), instructions)[0]
+    let product = 127 + 0.36 * Float(columns - 1)
+    #expect(upper[0, default: 0] >= product && upper[0, default: 0] < 1.5 * product && upper[1, default: -1_000] >= -product)
+  }
+
   /// Of each query the upper bounds by row.
   private func boundsByNibbles(
     _ matrix: QuantizedMatrix, _ asked: Matrix, _ bias: Matrix, _ instructions: SearchInstructions
