@@ -211,18 +211,20 @@ final class Ingest {
         .timeTooLate, field: "time", "time is \(Timestamp.rfc3339(event.time)), too far behind the user's newest, \(Timestamp.rfc3339(newest))")
     case .appended(let sequence):
       outcome.interactions += 1
-      try score(item, event.user, transaction)
+      try score(item, event.user, user, transaction)
       transaction.markStale(user, mark(sequence, record, time: event.time, due: now + debounce))
     }
     return nil
   }
 
-  private func score(_ item: StoredItemNumber, _ user: String, _ transaction: ReadTransaction) throws(StateStoreError) {
-    let pool = try transaction.pool(of: user)
+  private func score(
+    _ item: StoredItemNumber, _ id: String, _ user: TransactionUser, _ transaction: WriteTransaction
+  ) throws(StateStoreError) {
+    let pool = try transaction.rank(of: item, inPoolOf: user)
     cases.append(
       PrequentialCase(
-        user: user, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count,
-        poolRank: pool?.items.firstIndex(of: item), hadPool: pool != nil),
+        user: id, item: item, isRepeat: own.contains { $0.item == item }, userInteractions: own.count, poolRank: pool.rank,
+        hadPool: pool.hasPool),
       excluding: own.lazy.filter { [excludes] in excludes[Int($0.type.rawValue)] }.map { Int32(bitPattern: $0.item.rawValue) })
   }
 

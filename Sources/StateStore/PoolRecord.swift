@@ -66,29 +66,50 @@ extension PoolRecord {
   }
 
   private init(fields reader: inout RecordReader) throws(StateStoreError) {
-    modelVersion = try reader.varint()
-    revision = try reader.varint()
-    madeTime = try reader.signed()
-    let madeTime = madeTime
-    published = try reader.optional { (reader) throws(StateStoreError) in
-      Publication(
-        digest: try reader.littleEndian(UInt64.self), count: try reader.varint(as: Int.self), time: madeTime &- (try reader.signed()))
-    }
-    let count = try reader.varint(as: Int.self)
-    (items, scores) = ([], [])
-    if count > 0 {
-      let scale = try ScoreScale(count: count, from: &reader)
-      let itemWidth = Int(try reader.byte())
-      var bits = BitReader(reader.bytes, from: reader.position * 8)
-      // So that a damaged count cannot ask for more memory than the record has.
-      guard itemWidth <= 32, count <= reader.remaining * 8 else { throw RecordReader.damaged }
+    self = try Self.withoutItems(&reader)
+    if var (count, width, bits, scale) = try Self.itemBits(&reader) {
       items.reserveCapacity(count)
-      for _ in 0..<count { items.append(ItemNumber(rawValue: UInt32(truncatingIfNeeded: try bits.read(itemWidth)))) }
+      for _ in 0..<count { items.append(ItemNumber(rawValue: UInt32(truncatingIfNeeded: try bits.read(width)))) }
       scores = try scale.read(count, from: &bits)
       guard (bits.position + 7) / 8 == reader.bytes.count else { throw RecordReader.damaged }
       _ = reader.rest()
     }
     try reader.end()
+  }
+
+  /// Where the item stands among the record's; nil when it is not one of them.
+  static func rank(of item: ItemNumber, in bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) -> Int? {
+    var reader = try reader(bytes, user: user, key: key)
+    _ = try withoutItems(&reader)
+    guard var (count, width, bits, _) = try itemBits(&reader) else { return nil }
+    for rank in 0..<count {
+      if try bits.read(width) == item.rawValue { return rank }
+    }
+    return nil
+  }
+
+  private static func withoutItems(_ reader: inout RecordReader) throws(StateStoreError) -> PoolRecord {
+    var pool = PoolRecord(
+      modelVersion: try reader.varint(), revision: try reader.varint(), items: [], scores: [], madeTime: try reader.signed())
+    let madeTime = pool.madeTime
+    pool.published = try reader.optional { (reader) throws(StateStoreError) in
+      Publication(
+        digest: try reader.littleEndian(UInt64.self), count: try reader.varint(as: Int.self), time: madeTime &- (try reader.signed()))
+    }
+    return pool
+  }
+
+  /// How many items there are, each of so many bits, and where they begin; the scores come behind them. Nil when there are none.
+  private static func itemBits(
+    _ reader: inout RecordReader
+  ) throws(StateStoreError) -> (count: Int, width: Int, bits: BitReader, scale: ScoreScale)? {
+    let count = try reader.varint(as: Int.self)
+    guard count > 0 else { return nil }
+    let scale = try ScoreScale(count: count, from: &reader)
+    let width = Int(try reader.byte())
+    // So that a damaged count cannot ask for more memory than the record has.
+    guard width <= 32, count <= reader.remaining * 8 else { throw RecordReader.damaged }
+    return (count, width, BitReader(reader.bytes, from: reader.position * 8), scale)
   }
 
   package func encode(user: String, key: [UInt8], to record: inout [UInt8]) {

@@ -123,6 +123,14 @@ public final class WriteTransaction: ReadTransaction {
     try hand.users[user.place].sequence.interactions.decode(into: &interactions)
   }
 
+  /// Whether the user has a candidate pool, and where the item stands in it.
+  public func rank(of item: ItemNumber, inPoolOf user: TransactionUser) throws(StateStoreError) -> (hasPool: Bool, rank: Int?) {
+    let id = hand.users[user.place].id
+    try coder.write(keyOf: id, to: &key)
+    guard let bytes = try value(databases.pools, key) else { return (false, nil) }
+    return (true, try PoolRecord.rank(of: item, in: bytes, user: id, key: key))
+  }
+
   /// Puts an interaction in its place in the user's sequence and appends it to the journal, with the interactions before it as context.
   ///
   /// Throws `.invalidID`, `.collision`, or `.invalidValue` for a time beyond what is kept: the state is then as before the call.

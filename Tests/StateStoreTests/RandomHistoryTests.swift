@@ -113,7 +113,7 @@ struct RandomHistoryTests {
       let newest = model.pools[user]?.revision ?? model.floor
       #expect(try transaction.revision(of: user) == newest)
       let revision = newest + UInt64(generator.below(3))
-      let pool = PoolRecord(modelVersion: 3, revision: revision, items: [ItemNumber(rawValue: 8)], scores: [0.5], madeTime: 1)
+      let pool = PoolRecord(modelVersion: 3, revision: revision, items: [8, 9].map { ItemNumber(rawValue: $0) }, scores: [0.5, 0.25], madeTime: 1)
       model.pools[user] = pool
       try transaction.putPool(pool, of: user)
     case 15:
@@ -167,6 +167,9 @@ struct RandomHistoryTests {
       var interactions: [Interaction] = []
       try transaction.readInteractions(of: user, into: &interactions)
       #expect(interactions == model.users[id]?.interactions ?? [])
+      let item = ItemNumber(rawValue: UInt32(8 + generator.below(3)))
+      let ranked = try transaction.rank(of: item, inPoolOf: user)
+      #expect(ranked.hasPool == (model.pools[id] != nil) && ranked.rank == model.pools[id]?.items.firstIndex(of: item))
     }
   }
 
