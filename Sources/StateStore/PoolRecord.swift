@@ -67,7 +67,8 @@ extension PoolRecord {
 
   private init(fields reader: inout RecordReader) throws(StateStoreError) {
     self = try Self.withoutItems(&reader)
-    if var (count, width, bits, scale) = try Self.itemBits(&reader) {
+    if let (count, width, first, scale) = try Self.itemBits(&reader) {
+      var bits = first
       items.reserveCapacity(count)
       for _ in 0..<count { items.append(ItemNumber(rawValue: UInt32(truncatingIfNeeded: try bits.read(width)))) }
       scores = try scale.read(count, from: &bits)
@@ -81,7 +82,8 @@ extension PoolRecord {
   static func rank(of item: ItemNumber, in bytes: [UInt8], user: String, key: [UInt8]) throws(StateStoreError) -> Int? {
     var reader = try reader(bytes, user: user, key: key)
     _ = try withoutItems(&reader)
-    guard var (count, width, bits, _) = try itemBits(&reader) else { return nil }
+    guard let (count, width, first, _) = try itemBits(&reader) else { return nil }
+    var bits = first
     for rank in 0..<count {
       if try bits.read(width) == item.rawValue { return rank }
     }
