@@ -217,7 +217,7 @@ extension QuantizedMatrix {
           if hit.upper > -.infinity, !settled.contains(row) { passed.append(quantized_hit(row: row, upper: hit.upper)) }
         }
       }
-      // Those that reach it as far as their nibbles tell, and not only perhaps, raise what has to be reached: half of the others then need no product.
+      // Those that reach it as far as their nibbles tell, and not only perhaps, raise what has to be reached: so fewer of the others need a product.
       let first = query.least + QuantizedMatrix.bounded(query.nibble_error * nibbles.error)
       consider(rows(of: passed, from: first, to: .infinity), i, &candidates, query, nibbles)
       candidates.tighten()

@@ -12,6 +12,11 @@ struct IngestRecord {
     case retire(item: String)
   }
 
+  var event: Event
+  var topic: String
+  var partition: Int32
+  var offset: Int64
+
   /// Whose sequence it belongs to.
   var user: String? {
     switch event {
@@ -20,11 +25,6 @@ struct IngestRecord {
     case .describe, .retire: nil
     }
   }
-
-  var event: Event
-  var topic: String
-  var partition: Int32
-  var offset: Int64
 }
 
 /// Takes decoded events into the state: sequences, journal, stale marks and offsets in one transaction, so that each event counts exactly

@@ -61,7 +61,8 @@ struct UserShare {
   }
 }
 
-/// How often each key is there: a table with linear probing, in which the keys, hashes themselves, are not hashed again. `Dictionary` takes four times as long.
+/// How often each key is there: a table with linear probing, in which the keys, hashes themselves, are not hashed again. By samples an interaction is
+/// admitted in half the time that it takes with `Dictionary`.
 private struct Counts {
   /// A count of 0 is an empty slot. At most half of them are taken.
   private var slots: [(key: Int, count: Int)]

@@ -22,8 +22,6 @@ struct UsersInHand {
 
   var users: [User] = []
   private var places: [ExactID: Int] = [:]
-  /// Who was asked for last: one event asks for its user several times.
-  private var last = 0
   private var order: [Int] = []
 
   mutating func reserve(_ count: Int) {
@@ -33,10 +31,9 @@ struct UsersInHand {
 
   /// Where the user stands, from now on.
   mutating func place(of id: String) -> Int {
-    if last < users.count, ExactID(users[last].id) == ExactID(id) { return last }
-    last = Self.value(&places[ExactID(id), default: users.count])
-    if last == users.count { users.append(User(id: id)) }
-    return last
+    let place = Self.value(&places[ExactID(id), default: users.count])
+    if place == users.count { users.append(User(id: id)) }
+    return place
   }
 
   /// Of an entry that is made where it is missing: the table is searched once.

@@ -303,9 +303,7 @@ public final class WriteTransaction: ReadTransaction {
     guard previous < number else { throw StateStoreError.damaged("a user's last journal sequence lies ahead of the journal") }
     record.removeAll(keepingCapacity: true)
     JournalCoding.encode(event, context: context, distanceToPrevious: previous == 0 ? 0 : number - previous, to: &record)
-    key.removeAll(keepingCapacity: true)
-    key.appendBigEndian(number)
-    try put(databases.journal, key, record, append: true)
+    try put(databases.journal, [UInt8](bigEndian: number), record, append: true)
     return number
   }
 
